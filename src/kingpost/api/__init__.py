@@ -1,0 +1,1 @@
+"""The doors to the control plane: management REST, GraphQL, uploads, pages. Parse, call, shape."""

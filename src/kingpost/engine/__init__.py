@@ -1,0 +1,1 @@
+"""Where replicas run: one interface, several engines, one conformance suite."""

@@ -1,0 +1,1 @@
+"""`kingpost up`: holds the listening sockets, starts and watches gateway and control."""
