@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
-    """Entry point of the `kingpost` command."""
+    """Entry point of the `kingpost` command. Exit codes are those of `kingpost.cli.failure`."""
+    from kingpost.cli.failure import run
     from kingpost.cli.root import root
 
-    root()
+    sys.exit(run(root, sys.argv[1:]))

@@ -2,12 +2,74 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Final, NamedTuple
+
 import click
 
 import kingpost
 
 
-@click.group()
-@click.version_option(kingpost.__version__, prog_name="kingpost")
+class Entry(NamedTuple):
+    """Where a command is (`module:attribute` below kingpost.cli) and how the help names it."""
+
+    target: str
+    section: str
+    help: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "push": Entry("push:push", "Deploy and call", "Push a Truss as a new deployment."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports one when it is called or its own help is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command: click.Command = getattr(
+            importlib.import_module(f"kingpost.cli.{module}"), attribute
+        )
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(_no_such_command(args[0]))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, entry in COMMANDS.items():
+            sections.setdefault(entry.section, []).append((name, entry.help))
+        width = max(len(name) for name in COMMANDS)
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl([(name.ljust(width), text) for name, text in rows])
+
+
+def _no_such_command(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, COMMANDS, n=3)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return f"No command is named {name!r}.{hint}"
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 can't be done as asked, 2 wrong usage, 3 the platform is "
+    "unavailable or failed.",
+)
+@click.version_option(kingpost.__version__, "-V", "--version", prog_name="kingpost")
 def root() -> None:
     """Run models and agents as autoscaled HTTP endpoints, anywhere."""
