@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -69,7 +68,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Command:
-    """A command that ends, such as a step of a build. It runs in the same sandbox, without secrets."""
+    """A command that ends, such as a step of a build: in the same sandbox, without secrets."""
 
     user: str
     argv: tuple[str, ...]
