@@ -36,7 +36,7 @@ def run(command: click.Command, arguments: Sequence[str]) -> int:
         # Whoever read our output has gone; without this Python complains at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return USER
-    except Exception as error:  # noqa: BLE001  # the last place where an error can be explained
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # nothing above explains it
         if os.environ.get("KINGPOST_DEBUG"):
             traceback.print_exc()
         failure = explain(error)

@@ -20,6 +20,33 @@ class Entry(NamedTuple):
 
 COMMANDS: Final[dict[str, Entry]] = {
     "push": Entry("push:push", "Deploy and call", "Push a Truss as a new deployment."),
+    "predict": Entry(
+        "predict:predict", "Deploy and call", "Call a model and print its answer as it comes."
+    ),
+    "logs": Entry("logs:logs", "Deploy and call", "Show the log of a deployment."),
+    "promote": Entry(
+        "promote:promote", "Deploy and call", "Promote a deployment into an environment."
+    ),
+    "models": Entry("models:models", "Look and manage", "List models, show or delete one."),
+    "deployments": Entry(
+        "deployments:deployments", "Look and manage", "List, show and handle deployments."
+    ),
+    "env": Entry("env:env", "Look and manage", "List, create and set up a model's environments."),
+    "secrets": Entry("secret:secrets", "Look and manage", "Set, list and remove secrets."),
+    "keys": Entry("key:keys", "Look and manage", "List, create and revoke API keys."),
+    "login": Entry(
+        "account:login", "Platforms", "Keep a platform's address and API key under a name."
+    ),
+    "remotes": Entry(
+        "account:remotes_group", "Platforms", "List remotes, choose the default, remove one."
+    ),
+    "whoami": Entry("account:whoami", "Platforms", "Show whose key is used, and where."),
+    "status": Entry(
+        "status:status", "Platforms", "Show whether the platform is up, and what it lacks."
+    ),
+    "completion": Entry(
+        "completion:completion", "This machine", "Print a completion script for a shell."
+    ),
 }
 
 

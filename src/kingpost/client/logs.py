@@ -13,6 +13,8 @@ from kingpost.client.rest import RestClient
 from kingpost.contract import LOG_LIMIT
 
 PAGE_LINES: Final = LOG_LIMIT[1]
+LONGEST_SPAN_MS: Final = 7 * 24 * 3600 * 1000
+"""The API refuses a longer window (management API: logs)."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,7 @@ def environment_path(model_id: str, environment: str) -> str:
 def _page(
     api: RestClient, path: str, filters: Mapping[str, Any], start_ms: int, end_ms: int
 ) -> list[Line]:
+    start_ms = max(start_ms, end_ms - LONGEST_SPAN_MS)
     span = {"start_epoch_millis": start_ms, "end_epoch_millis": end_ms}
     query = {**filters, **span, "direction": "asc", "limit": PAGE_LINES}
     return [Line.of(entry) for entry in api.get(path, query)["logs"]]
