@@ -1,0 +1,305 @@
+"""The whole of a build, in order: archive, config, environment, code, and what replicas start from.
+
+Each step is another module's; here is only their order, the log, and how a build ends early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kingpost.build import (
+    archive,
+    bundle,
+    config,
+    docker_server,
+    environment,
+    interpreters,
+    runnable,
+    system_packages,
+)
+from kingpost.build.base import BuildRequest, Runnable, Validation
+from kingpost.build.images import ImageTable
+from kingpost.build.progress import Progress
+from kingpost.build.steps import CommandRunner, Steps
+from kingpost.build.truss_client import TrussClient
+from kingpost.engine.base import OnLine
+from kingpost.errors import (
+    BuildFailedError,
+    BuildStoppedError,
+    KingpostError,
+    StorageFullError,
+)
+from kingpost.settings import DataFolder, Limits
+
+_INTERPRETERS_FOR_S = 60.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the first step found out. `context` is truss's build context."""
+
+    context: Path
+    config: config.ModelConfig
+    file_type: str
+    truss_hash: str
+    truss_signature: str
+    archive_hash: str
+
+
+class Builder:
+    """One per data folder. Builds may run at the same time; how many is the caller's matter."""
+
+    def __init__(
+        self,
+        data: DataFolder,
+        engine: CommandRunner,
+        limits: Limits | None = None,
+        *,
+        truss: TrussClient | None = None,
+    ) -> None:
+        self._data = data
+        self._engine = engine
+        self._limits = limits or Limits()
+        self._truss = truss or TrussClient()
+        self._work = data.cache / "builds"
+        self._environments = environment.Environments(data)
+        self._bundles = bundle.Bundles(data)
+        self._images = ImageTable(data)
+        self._found: tuple[float, tuple[interpreters.Interpreter, ...]] | None = None
+        self._warming: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Remove what killed builds left and warm the truss worker, without waiting for it."""
+        await asyncio.to_thread(self._clean)
+        self._warming = asyncio.create_task(self._warm())
+
+    async def close(self) -> None:
+        if self._warming is not None:
+            self._warming.cancel()
+            await asyncio.gather(self._warming, return_exceptions=True)
+        await self._truss.close()
+
+    async def validate(self, given: dict[str, Any]) -> Validation:
+        """Truss's own errors and warnings for a config, in readable sentences."""
+        said = await self._truss.validate(given)
+        return Validation(tuple(said["errors"]), tuple(said["warnings"]), said["parsed"])
+
+    async def build(self, request: BuildRequest, on_line: OnLine) -> Runnable:
+        """Lines of the log go to `on_line`. Cancelling it ends every process of the build.
+
+        Raises `BuildFailedError` that names the failing step, `BuildStoppedError` past the
+        deadline, `InvalidInputError` and `TooLargeError` for a bad archive, `StorageFullError`.
+        """
+        work = self._work / f"{request.deployment_id}-{secrets.token_hex(4)}"
+        progress = Progress(on_line)
+        try:
+            async with asyncio.timeout(request.deadline_s):
+                return await self._build(request, work, progress)
+        except TimeoutError as error:
+            raise BuildStoppedError(
+                f"{progress.current}: the build took longer than its deadline of "
+                f"{request.deadline_s / 60:.0f} minutes and was stopped."
+            ) from error
+        except OSError as error:
+            raise _for_people(error, progress.current) from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
+
+    async def _build(self, request: BuildRequest, work: Path, progress: Progress) -> Runnable:
+        steps = Steps(self._engine, request.user, progress)
+        read = await self._read(request, work, progress)
+        found = await self._environment(request, read, steps)
+        made = await self._bundle(request, read, found, steps)
+        development = self._truss.environment if request.development else None
+        parts = runnable.Parts(
+            config=read.config,
+            environment=found,
+            bundle=made,
+            truss_hash=read.truss_hash,
+            truss_signature=read.truss_signature,
+            development=development if read.config.docker_server is None else None,
+        )
+        self._check_server(parts)
+        result = runnable.assemble(parts)
+        return _with_warnings(result, progress)
+
+    async def _read(self, request: BuildRequest, work: Path, progress: Progress) -> _Read:
+        progress.step("Truss")
+        source, context = work / "truss", work / "context"
+        unpacked, digest = await asyncio.gather(
+            _in_thread(
+                lambda stopped: archive.unpack(
+                    request.archive, source, self._limits, stopped=stopped
+                )
+            ),
+            asyncio.to_thread(bundle.archive_hash, request.archive),
+        )
+        said = await self._truss.context(source, context, development=request.development)
+        read = config.read(said["parsed"], said["raw"])
+        progress.total = 3
+        progress.done(
+            f"{unpacked.files} files, {archive.size_text(unpacked.bytes)}, config.yaml read"
+        )
+        for line in said["warnings"]:
+            progress.warn(line)
+        for line in read.not_applied:
+            progress.not_applied(line)
+        await self._check_system(read, progress)
+        return _Read(
+            context,
+            read,
+            said["requirements_file_type"],
+            said["truss_hash"],
+            said["truss_signature"],
+            digest,
+        )
+
+    async def _check_system(self, read: config.ModelConfig, progress: Progress) -> None:
+        names = await asyncio.to_thread(system_packages.check, read.system_packages)
+        if names:
+            progress.line(f"System packages: installed on this machine: {', '.join(names)}")
+        server = read.docker_server
+        if server is not None and server.run_as_user_id is not None:
+            progress.not_applied(
+                "docker_server.run_as_user_id: the team's own user runs the server"
+            )
+        if server is not None and server.no_build:
+            progress.not_applied("docker_server.no_build: the Truss's files are laid out as usual")
+        if read.base_image is None:
+            return
+        prefix = self._images.find(read.base_image)
+        if prefix is not None:
+            progress.line(
+                f"Image {read.base_image}: its mapped folder on this machine stands for it"
+            )
+        else:
+            progress.not_applied(
+                f"base_image {read.base_image}: no image is run; the model runs in "
+                "this machine's system with the environment that config.yaml describes"
+            )
+
+    async def _environment(
+        self, request: BuildRequest, read: _Read, steps: Steps
+    ) -> environment.Environment:
+        progress = steps.progress
+        progress.step("Python environment")
+        image = self._images.find(read.config.base_image) if read.config.base_image else None
+        python = await self._interpreter(read.config, image, progress)
+        recipe, notes = environment.read_recipe(
+            read.context, python, request.user, read.file_type, image
+        )
+        for note in notes:
+            progress.line(f"Note: {note}")
+        got, reused = await self._environments.get(recipe, steps, again=request.no_cache)
+        how = "reused" if reused else "made"
+        progress.done(f"{how} (py{python.short}, {got.packages} packages)")
+        return got
+
+    async def _interpreter(
+        self, read: config.ModelConfig, image: Path | None, progress: Progress
+    ) -> interpreters.Interpreter:
+        if image is not None:
+            for name in ("python3", "python"):
+                found = await asyncio.to_thread(interpreters.probe, image / "bin" / name)
+                if found is not None:
+                    return found
+        choice = interpreters.choose(
+            await self._interpreters(), read.python, explicit=read.python_explicit
+        )
+        if choice.warning:
+            progress.warn(choice.warning)
+        return choice.interpreter
+
+    async def _interpreters(self) -> tuple[interpreters.Interpreter, ...]:
+        now = time.monotonic()
+        if self._found is None or now - self._found[0] > _INTERPRETERS_FOR_S:
+            self._found = (now, await asyncio.to_thread(interpreters.find))
+        return self._found[1]
+
+    async def _bundle(
+        self,
+        request: BuildRequest,
+        read: _Read,
+        found: environment.Environment,
+        steps: Steps,
+    ) -> bundle.Bundle:
+        progress = steps.progress
+        progress.step("Code")
+        key = self._bundles.key(
+            read.archive_hash, found, request.user, development=request.development
+        )
+        async with self._bundles.store.locked(key):
+            made = None if request.no_cache else self._bundles.find(key)
+            reused = made is not None
+            if made is None:
+                made = await self._bundles.make(
+                    key, read.context, read.config, found, steps, again=request.no_cache
+                )
+        progress.done("reused" if reused else "laid out and compiled")
+        return made
+
+    @staticmethod
+    def _check_server(parts: runnable.Parts) -> None:
+        server = parts.config.docker_server
+        if server is None:
+            return
+        inside = docker_server.Inside(
+            path=runnable.program_path(parts),
+            cwd=runnable.APP,
+            on_host=lambda path: runnable.on_host(parts, path),
+        )
+        docker_server.check_start_command(server, inside, parts.config.base_image)
+
+    async def _warm(self) -> None:
+        try:
+            version = await self._truss.ping()
+        except (KingpostError, OSError) as error:
+            _log.warning("truss worker could not be warmed error=%s", error)
+        else:
+            _log.info("truss worker is warm truss=%s", version)
+
+    def _clean(self) -> None:
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._environments.store.remove_unfinished()
+        self._bundles.store.remove_unfinished()
+
+
+def _with_warnings(result: Runnable, progress: Progress) -> Runnable:
+    return msgspec.structs.replace(result, warnings=tuple(progress.warnings))
+
+
+async def _in_thread(work: Callable[[Callable[[], bool]], archive.Unpacked]) -> archive.Unpacked:
+    """Run it in a thread; cancelling tells it to stop, and waits until it has."""
+    stop = threading.Event()
+    task = asyncio.create_task(asyncio.to_thread(work, stop.is_set))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def _for_people(error: OSError, step: str) -> KingpostError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            f"{step}: the disk of the data folder is full. Free space or delete deployments, "
+            "then push again."
+        )
+    _log.error("build failed step=%s error=%s", step, error)
+    return BuildFailedError(
+        f"{step}: the machine answered: {error.strerror or type(error).__name__}."
+    )
