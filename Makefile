@@ -31,10 +31,10 @@ test: setup ## all tests, with what they need from the system
 	.venv/bin/pytest -q tests
 
 demo: setup ## start the platform, push examples/tiny-chat, stream an answer
-	@bash scripts/demo.sh start
+	@.venv/bin/python scripts/demo.py start
 
 demo-stop: ## end what `make demo` started
-	@bash scripts/demo.sh stop
+	@.venv/bin/python scripts/demo.py stop
 
 lock: setup ## renew the hash-pinned requirement files
 	@bash scripts/lock.sh

@@ -122,11 +122,13 @@ class LoadReport(msgspec.Struct, frozen=True, tag="load"):
     """Every second, and at once when a request is held by a deployment with no replica.
 
     Holds the deployments with any load, and those whose load fell to nothing since the last one.
-    `replicas` gives in-flight requests per replica, for draining.
+    `replicas` gives in-flight requests per replica that has any, `number` the state that the
+    gateway was at: a replica that was routed away by then and is not named has nothing in flight.
     """
 
     loads: dict[str, Load] = {}
     replicas: dict[str, int] = {}
+    number: int = 0
 
 
 class WakeRequested(msgspec.Struct, frozen=True, tag="wake"):

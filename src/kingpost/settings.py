@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import msgspec
+
 from kingpost import contract
 
 DEFAULT_HOST = "127.0.0.1"
@@ -48,8 +50,9 @@ class DataFolder:
         return self.run / "gateway.sock"
 
     @property
-    def supervisor_socket(self) -> Path:
-        return self.run / "supervisor.sock"
+    def listener_socket(self) -> Path:
+        """Where the gateway offers its listening sockets to a new supervisor."""
+        return self.run / "listener.sock"
 
     @property
     def gateway_state(self) -> Path:
@@ -148,3 +151,18 @@ class Settings:
         """The address to show to a user on this machine."""
         shown = "localhost" if self.host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else self.host  # noqa: S104
         return f"{self.scheme}://{shown}:{self.port}"
+
+
+def write_settings(settings: Settings, path: Path) -> None:
+    """Write them for a child process to read."""
+    path.write_bytes(msgspec.json.encode(settings, enc_hook=str))
+
+
+def read_settings(path: Path) -> Settings:
+    return msgspec.json.decode(path.read_bytes(), type=Settings, dec_hook=_path)
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path:
+        return Path(str(value))
+    raise NotImplementedError(kind)

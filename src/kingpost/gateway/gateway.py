@@ -299,7 +299,7 @@ class Gateway:
         self._next_report_s = time.monotonic() + REPORT_S
         if self._link.connected:
             loads, replicas = self.admission.report()
-            self._link.report(LoadReport(loads, replicas))
+            self._link.report(LoadReport(loads, replicas, self.world.number))
 
     def _tick(self) -> None:
         now = time.monotonic()

@@ -18,6 +18,7 @@ import uvloop
 
 from kingpost.gateway.gateway import Gateway, GatewayOptions, Timeouts
 from kingpost.gateway.http1 import ClientConnection
+from kingpost.handover import Offer
 from kingpost.settings import DataFolder
 
 _log = logging.getLogger(__name__)
@@ -68,12 +69,14 @@ async def run_gateway(
     gateway = Gateway(options)
     await gateway.start()
     servers = [await listen(gateway, sock, tls=tls) for sock in sockets]
+    offer = Offer(options.data.listener_socket, sockets)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     _log.info("gateway serves")
     await stopping.wait()
     _log.info("gateway drains")
+    offer.close()
     for server in servers:
         server.close()
     await gateway.drain()

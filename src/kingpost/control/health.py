@@ -1,0 +1,62 @@
+"""Watches replicas' health by HTTP: until ready, then every ten seconds. Decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from kingpost.contract import HEALTH_PROBE_INTERVAL_S
+from kingpost.engine.base import Address
+
+FIRST_INTERVAL_S = 0.01
+MAX_STARTUP_INTERVAL_S = 0.25
+PROBE_TIMEOUT_S = 10.0
+
+OnHealth = Callable[[bool], None]
+
+
+async def probe(address: Address, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
+    """Whether `GET path` is answered with 2xx in time."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(address.host, address.port)
+            try:
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: {address.host}\r\n"
+                    "User-Agent: kingpost-health\r\nConnection: close\r\n\r\n".encode()
+                )
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    parts = status_line.split(b" ", 2)
+    return len(parts) >= 2 and parts[0].startswith(b"HTTP/1.") and parts[1][:1] == b"2"
+
+
+async def watch(
+    address: Address,
+    path: str,
+    on_health: OnHealth,
+    *,
+    ready: bool = False,
+    interval_s: float = HEALTH_PROBE_INTERVAL_S,
+) -> None:
+    """Call `on_health(True)` once it is ready, then at each change. Runs until cancelled."""
+    pause = FIRST_INTERVAL_S
+    while not ready:
+        ready = await probe(address, path)
+        if not ready:
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, MAX_STARTUP_INTERVAL_S)
+    on_health(True)
+    well = True
+    while True:
+        await asyncio.sleep(interval_s)
+        now_well = await probe(address, path)
+        if now_well != well:
+            well = now_well
+            on_health(well)

@@ -1,0 +1,514 @@
+"""Carries out `reconcile.decide`: starts, watches and stops replicas, and keeps their rows.
+
+One step at a time per deployment. A step reads, decides, writes, then acts; what takes long
+(starting, stopping) runs beside it and asks for a step when it is done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from kingpost import contract
+from kingpost.build.base import Runnable
+from kingpost.control import health
+from kingpost.control.domain import Deployment, Replica, ReplicaState, Wanted, utc_now
+from kingpost.control.events import Events
+from kingpost.control.logs import Logs
+from kingpost.control.place import Machine, NoRoom, place
+from kingpost.control.reconcile import Plan, Seen, decide
+from kingpost.control.secrets import Secrets
+from kingpost.control.specs import dynamic_config, replica_spec
+from kingpost.control.store import Store, Transaction
+from kingpost.engine.base import Address, Engine, Exit, Phase
+from kingpost.errors import EngineError, KingpostError, StaleWriteError
+from kingpost.messages import LoadReport
+from kingpost.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DRAIN_WITHOUT_GATEWAY_S = 5.0
+CAPACITY_RETRY_S = 2.0
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """What draining needs to know of the gateway: is it there, and the state it was last sent."""
+
+    connected: Callable[[], bool] = lambda: False
+    number: Callable[[], int] = lambda: 0
+
+
+@dataclass
+class Live:
+    """What this process knows of a replica beyond its row."""
+
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    exit: Exit | None = None
+    stopping: bool = False
+    routed_away_at: int | None = None
+    """The number of the feed's state by which the gateway knew that it drains."""
+    drained: bool = False
+    dynamic: dict[str, str] = field(default_factory=dict)
+
+
+class Replicas:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        engine: Engine,
+        secrets: Secrets,
+        logs: Logs,
+        events: Events,
+        machine: Machine,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._engine = engine
+        self._secrets = secrets
+        self._logs = logs
+        self._events = events
+        self._machine = machine
+        self._live: dict[str, Live] = {}
+        self._queued: set[str] = set()
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._waiting: dict[str, str] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.gateway = Gateway()
+        events.deployment.subscribe(self.poke)
+        events.secret.subscribe(self._secrets_changed)
+
+    async def adopt(self) -> None:
+        """After a start of control: take over what runs, and end what nobody has a row for."""
+        with self._store.begin() as tx:
+            rows = [r for r in tx.replicas.find() if r.state is not ReplicaState.ENDED]
+            deployments = {d.id: d for d in tx.deployments.find()}
+        for row in rows:
+            deployment = deployments.get(row.deployment_id)
+            if deployment is None:
+                with self._store.begin() as tx:
+                    tx.replicas.delete(id=row.id)
+                continue
+            self._adopt_one(deployment, row)
+        known = {row.id for row in rows if row.deployment_id in deployments}
+        for observed in self._engine.observe_all():
+            if observed.replica_id not in known:
+                self._spawn(self._engine.stop(observed.replica_id, grace_s=0))
+        for deployment_id in deployments:
+            self.poke(deployment_id)
+
+    def poke(self, deployment_id: str) -> None:
+        """Look at a deployment soon."""
+        if self._closed:
+            return
+        if deployment_id in self._steps:
+            self._queued.add(deployment_id)
+            return
+        self._steps[deployment_id] = asyncio.get_running_loop().create_task(
+            self._run_step(deployment_id)
+        )
+
+    def on_load(self, report: LoadReport) -> None:
+        """Learn from the gateway which draining replicas have finished."""
+        for replica_id, live in self._live.items():
+            away = live.routed_away_at
+            if away is None or live.drained or report.number < away:
+                continue
+            if not report.replicas.get(replica_id):
+                live.drained = True
+                self._poke_replica(replica_id)
+
+    async def close(self) -> None:
+        """Stop watching; replicas run on."""
+        self._closed = True
+        for timer in self._timers.values():
+            timer.cancel()
+        tasks = [*self._steps.values(), *self._background]
+        tasks += [task for live in self._live.values() for task in live.tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stop_all(self, grace_s: float) -> None:
+        """Stop every replica, for the end of the platform. Wishes stay as they are."""
+        await self.close()
+        with self._store.begin() as tx:
+            rows = [r for r in tx.replicas.find() if r.state is not ReplicaState.ENDED]
+        await asyncio.gather(
+            *(self._engine.stop(row.id, grace_s=grace_s) for row in rows), return_exceptions=True
+        )
+        with self._store.begin() as tx:
+            for row in rows:
+                tx.replicas.delete(id=row.id)
+
+    # One step
+
+    async def _run_step(self, deployment_id: str) -> None:
+        try:
+            await self._step(deployment_id)
+        except StaleWriteError:
+            self._queued.add(deployment_id)
+        except Exception:
+            log.exception("step failed", extra={"deployment": deployment_id})
+            self._later(deployment_id, CAPACITY_RETRY_S)
+        finally:
+            del self._steps[deployment_id]
+            if deployment_id in self._queued:
+                self._queued.discard(deployment_id)
+                self.poke(deployment_id)
+
+    async def _step(self, deployment_id: str) -> None:
+        now = utc_now()
+        with self._store.begin() as tx:
+            deployment = tx.deployments.get(id=deployment_id)
+            if deployment is None:
+                return
+            rows = tx.replicas.find(deployment_id=deployment_id)
+            plan = decide(
+                deployment,
+                [self._seen(row) for row in rows],
+                now,
+                self._waiting.get(deployment_id),
+            )
+            changed = self._write(tx, deployment, rows, plan, now)
+            if plan.forget:
+                tx.deployments.delete(id=deployment_id)
+                changed = True
+            placed = self._place(tx, plan, now)
+        if changed or placed or plan.drain:
+            self._events.route(deployment_id)
+        if plan.deployment.status is not deployment.status:
+            self._announce(plan.deployment)
+            self._events.model(deployment.model_id)
+        self._act(plan, placed)
+        await self._refresh(plan.deployment, rows)
+        if plan.recheck_at is not None:
+            self._later(deployment_id, max(0.0, (plan.recheck_at - utc_now()).total_seconds()))
+
+    def _write(
+        self, tx: Transaction, old: Deployment, rows: list[Replica], plan: Plan, now: datetime
+    ) -> bool:
+        changed = False
+        if plan.deployment != old and not plan.forget:
+            tx.deployments.update(plan.deployment)
+            changed = True
+        reasons = dict(plan.ended)
+        for row in rows:
+            if row.id in reasons or row.state is ReplicaState.ENDED:
+                tx.replicas.delete(id=row.id)
+                changed = True
+            elif row.id in plan.drain and row.state is not ReplicaState.DRAINING:
+                tx.replicas.put(
+                    msgspec.structs.replace(row, state=ReplicaState.DRAINING, draining_at=now)
+                )
+                changed = True
+        for replica_id, reason in plan.ended:
+            self._say(old.id, f"Replica {replica_id} ended: {reason}.")
+        return changed
+
+    def _place(self, tx: Transaction, plan: Plan, now: datetime) -> list[Replica]:
+        """Rows for new replicas, as many as there is room for."""
+        deployment = plan.deployment
+        runnable = deployment.runnable
+        if not plan.place or runnable is None:
+            self._waiting.pop(deployment.id, None)
+            return []
+        placed = []
+        for _ in range(plan.place):
+            room = place(
+                self._machine,
+                tx.replicas.find(),
+                cpu_millis=runnable.cpu_millis,
+                memory_bytes=runnable.memory_bytes,
+                accelerator=runnable.accelerator,
+            )
+            if isinstance(room, NoRoom):
+                self._no_room(deployment, room)
+                break
+            self._waiting.pop(deployment.id, None)
+            if room.emulated and runnable.accelerator is not None:
+                self._say(
+                    deployment.id,
+                    f"The accelerator {runnable.accelerator.name} is emulated: this replica runs "
+                    "on the CPU.",
+                )
+            placed.append(
+                tx.replicas.insert(
+                    Replica(
+                        id=contract.new_id(),
+                        deployment_id=deployment.id,
+                        state=ReplicaState.PLACED,
+                        created_at=now,
+                        gpus=room.gpus,
+                        cpu_millis=runnable.cpu_millis,
+                        memory_bytes=runnable.memory_bytes,
+                    )
+                )
+            )
+        return placed
+
+    def _no_room(self, deployment: Deployment, room: NoRoom) -> None:
+        if self._waiting.get(deployment.id) != room.reason:
+            self._waiting[deployment.id] = room.reason
+            self._say(deployment.id, f"No replica can be placed: {room.reason}.")
+        if room.never and not deployment.ever_active:
+            self._spawn(self._give_up(deployment.id, room.reason))
+        self._later(deployment.id, CAPACITY_RETRY_S)
+
+    async def _give_up(self, deployment_id: str, reason: str) -> None:
+        """What this machine can never run fails, in words, after it was seen waiting."""
+        with self._store.begin() as tx:
+            deployment = tx.deployments.get(id=deployment_id)
+            if deployment is None or deployment.status is not contract.DeploymentStatus.DEPLOYING:
+                return
+            failed = tx.deployments.update(
+                msgspec.structs.replace(
+                    deployment,
+                    status=contract.DeploymentStatus.DEPLOY_FAILED,
+                    status_at=utc_now(),
+                    reason=f"It can't run here: {reason}.",
+                )
+            )
+        self._announce(failed)
+        self._events.deployment(deployment_id)
+
+    def _act(self, plan: Plan, placed: list[Replica]) -> None:
+        for row in placed:
+            self._watch(plan.deployment, row)
+        for replica_id in plan.drain:
+            self._drain(replica_id)
+        for replica_id in plan.stop:
+            live = self._live.setdefault(replica_id, Live())
+            if not live.stopping:
+                live.stopping = True
+                self._spawn(self._stop(plan.deployment.id, replica_id))
+        for replica_id, _ in plan.ended:
+            if replica_id not in plan.stop:
+                self._spawn(self._engine.stop(replica_id, grace_s=0))
+                self._forget(replica_id)
+
+    def _seen(self, row: Replica) -> Seen:
+        live = self._live.get(row.id)
+        if live is None:
+            return Seen(row)
+        return Seen(row, exit=live.exit, drained=live.drained)
+
+    # A replica's life
+
+    def _adopt_one(self, deployment: Deployment, row: Replica) -> None:
+        live = self._live.setdefault(row.id, Live())
+        observed = self._engine.observe(row.id)
+        if row.state is ReplicaState.PLACED:
+            self._watch(deployment, row)
+        elif observed.phase is Phase.RUNNING and row.host and row.port:
+            self._keep(live, self._await_exit(row))
+            self._keep(live, self._await_health(deployment, row, Address(row.host, row.port)))
+            if row.state is ReplicaState.DRAINING:
+                self._drain(row.id)
+        else:
+            live.exit = observed.exit or Exit(
+                code=None, signal=None, at_ns=0, reason="it was gone after a restart of the machine"
+            )
+
+    def _watch(self, deployment: Deployment, row: Replica) -> None:
+        live = self._live.setdefault(row.id, Live())
+        self._keep(live, self._start(deployment, row))
+
+    async def _start(self, deployment: Deployment, row: Replica) -> None:
+        runnable = deployment.runnable
+        if runnable is None:
+            return
+        try:
+            spec = replica_spec(deployment, runnable, row, self._settings, self._user(deployment))
+            dynamic = dynamic_config(deployment)
+            values = self._secret_values(deployment, runnable)
+            address = await self._engine.start(spec, values, dynamic)
+        except (KingpostError, OSError) as error:
+            reason = error.message if isinstance(error, EngineError) else str(error)
+            self._ended(row, Exit(code=None, signal=None, at_ns=0, reason=reason))
+            return
+        live = self._live.setdefault(row.id, Live())
+        live.dynamic = dynamic
+        self._update(
+            row.id,
+            state=ReplicaState.STARTED,
+            started_at=utc_now(),
+            host=address.host,
+            port=address.port,
+        )
+        self._keep(live, self._await_exit(row))
+        await self._await_health(deployment, row, address)
+
+    async def _await_exit(self, row: Replica) -> None:
+        self._ended(row, await self._engine.wait(row.id))
+
+    async def _await_health(self, deployment: Deployment, row: Replica, address: Address) -> None:
+        runnable = deployment.runnable
+        path = runnable.ready_path if runnable else contract.TRUSS_READY_PATH
+
+        def on_health(well: bool) -> None:
+            current = self._row(row.id)
+            if current is None:
+                return
+            if current.state is ReplicaState.STARTED and well:
+                self._update(row.id, state=ReplicaState.READY, ready_at=utc_now())
+            elif current.state is ReplicaState.READY:
+                self._update(row.id, unready_since=None if well else utc_now())
+
+        await health.watch(address, path, on_health, ready=row.state is ReplicaState.READY)
+
+    def _ended(self, row: Replica, exit_: Exit) -> None:
+        self._live.setdefault(row.id, Live()).exit = exit_
+        self.poke(row.deployment_id)
+
+    def _drain(self, replica_id: str) -> None:
+        """Out of routing now; `on_load` tells when it has nothing in flight any more."""
+        live = self._live.setdefault(replica_id, Live())
+        if live.routed_away_at is None:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._note_routed_away, replica_id)
+            loop.call_later(DRAIN_WITHOUT_GATEWAY_S, self._drained_alone, replica_id)
+
+    def _note_routed_away(self, replica_id: str) -> None:
+        live = self._live.get(replica_id)
+        if live is not None:
+            live.routed_away_at = self.gateway.number()
+
+    def _drained_alone(self, replica_id: str) -> None:
+        """Without a gateway nobody sends it anything: it may go. Looked at again until then."""
+        live = self._live.get(replica_id)
+        if live is None or live.drained or self._closed:
+            return
+        if self.gateway.connected():
+            loop = asyncio.get_running_loop()
+            loop.call_later(DRAIN_WITHOUT_GATEWAY_S, self._drained_alone, replica_id)
+            return
+        live.drained = True
+        self._poke_replica(replica_id)
+
+    async def _stop(self, deployment_id: str, replica_id: str) -> None:
+        await self._engine.stop(replica_id, grace_s=self._settings.limits.stop_grace_s)
+        self._forget(replica_id)
+        with self._store.begin() as tx:
+            tx.replicas.delete(id=replica_id)
+        self._events.route(deployment_id)
+        self.poke(deployment_id)
+
+    def _forget(self, replica_id: str) -> None:
+        live = self._live.pop(replica_id, None)
+        if live is not None:
+            current = asyncio.current_task()
+            for task in live.tasks:
+                if task is not current:
+                    task.cancel()
+
+    # Keeping running replicas up to date
+
+    async def _refresh(self, deployment: Deployment, rows: list[Replica]) -> None:
+        wanted = dynamic_config(deployment)
+        for row in rows:
+            live = self._live.get(row.id)
+            if (
+                live is not None
+                and row.state in {ReplicaState.STARTED, ReplicaState.READY}
+                and live.exit is None
+                and live.dynamic != wanted
+            ):
+                await self._engine.put_dynamic(row.id, wanted)
+                live.dynamic = wanted
+
+    def _secrets_changed(self, team_id: str) -> None:
+        self._spawn(self._push_secrets(team_id))
+
+    async def _push_secrets(self, team_id: str) -> None:
+        with self._store.begin() as tx:
+            models = {m.id for m in tx.models.find(team_id=team_id)}
+            deployments = [d for d in tx.deployments.find() if d.model_id in models]
+            rows = {d.id: tx.replicas.find(deployment_id=d.id) for d in deployments}
+        for deployment in deployments:
+            if deployment.runnable is None or deployment.wanted is Wanted.DELETED:
+                continue
+            values = self._secret_values(deployment, deployment.runnable)
+            for row in rows[deployment.id]:
+                if row.state in {ReplicaState.STARTED, ReplicaState.READY}:
+                    await self._engine.put_secrets(row.id, values)
+
+    def _secret_values(self, deployment: Deployment, runnable: Runnable) -> dict[str, str]:
+        return self._secrets.values(self._user(deployment), runnable.secret_names)
+
+    def _user(self, deployment: Deployment) -> str:
+        """The team that the deployment's model belongs to; replicas run as it."""
+        with self._store.begin() as tx:
+            model = tx.models.get(id=deployment.model_id)
+        if model is None:
+            raise EngineError("The model was deleted while a replica was being started.")
+        return model.team_id
+
+    # Small things
+
+    def _row(self, replica_id: str) -> Replica | None:
+        with self._store.begin() as tx:
+            return tx.replicas.get(id=replica_id)
+
+    def _update(self, replica_id: str, **changes: Any) -> None:
+        with self._store.begin() as tx:
+            row = tx.replicas.get(id=replica_id)
+            if row is None:
+                return
+            tx.replicas.put(msgspec.structs.replace(row, **changes))
+        self._events.route(row.deployment_id)
+        self.poke(row.deployment_id)
+
+    def _poke_replica(self, replica_id: str) -> None:
+        row = self._row(replica_id)
+        if row is not None:
+            self.poke(row.deployment_id)
+
+    def _later(self, deployment_id: str, delay_s: float) -> None:
+        old = self._timers.pop(deployment_id, None)
+        if old is not None:
+            old.cancel()
+        loop = asyncio.get_running_loop()
+        self._timers[deployment_id] = loop.call_later(delay_s, self._timer, deployment_id)
+
+    def _timer(self, deployment_id: str) -> None:
+        self._timers.pop(deployment_id, None)
+        self._events.route(deployment_id)
+        self.poke(deployment_id)
+
+    def _announce(self, deployment: Deployment) -> None:
+        reason = f" ({deployment.reason})" if deployment.reason else ""
+        self._say(deployment.id, f"Deployment is {deployment.status.value}{reason}")
+        log.info(
+            "deployment status",
+            extra={"deployment": deployment.id, "status": deployment.status.value},
+        )
+
+    def _say(self, deployment_id: str, text: str) -> None:
+        self._logs.say(deployment_id, text)
+
+    def _keep(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        live.tasks.add(task)
+        task.add_done_callback(live.tasks.discard)
+        task.add_done_callback(_log_failure)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(_log_failure)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("background work failed", exc_info=error)

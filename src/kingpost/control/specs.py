@@ -1,0 +1,47 @@
+"""What a replica is started with: from a deployment, its build and its row to an engine's spec."""
+
+from __future__ import annotations
+
+import json
+
+from kingpost.build.base import Runnable
+from kingpost.control.domain import Deployment, Replica
+from kingpost.control.logs import Logs
+from kingpost.engine.base import ReplicaSpec, Resources
+from kingpost.settings import Settings
+
+
+def replica_spec(
+    deployment: Deployment, runnable: Runnable, row: Replica, settings: Settings, user: str
+) -> ReplicaSpec:
+    """Platform variables come last, so that a config can't change who it is."""
+    env = {
+        **runnable.env,
+        **runnable.user_env,
+        "BT_MODEL_ID": deployment.model_id,
+        "BT_MODEL_DEPLOYMENT_ID": deployment.id,
+        "KINGPOST_REPLICA_ID": row.id,
+    }
+    return ReplicaSpec(
+        replica_id=row.id,
+        deployment_id=deployment.id,
+        user=user,
+        argv=runnable.argv,
+        env=env,
+        cwd=runnable.cwd,
+        port=runnable.port,
+        binds=runnable.binds,
+        overlays=runnable.overlays,
+        resources=Resources(
+            cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpus=row.gpus
+        ),
+        log_dir=str(Logs(settings.data).folder(deployment.id, row.id)),
+        log_bytes=settings.limits.log_bytes_per_replica,
+    )
+
+
+def dynamic_config(deployment: Deployment) -> dict[str, str]:
+    """Files below /etc/b10_dynamic_config (truss server: model_wrapper, `setup_environment`)."""
+    if deployment.environment is None:
+        return {}
+    return {"environment": json.dumps({"name": deployment.environment})}
