@@ -6,6 +6,7 @@ For the client's side only: what a platform really does is tested against a real
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,11 +50,15 @@ Handler = Callable[[Request], Answer]
 class RestServer:
     """Answers by method and exact path; each of several answers once, the last for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Request] = []
         self._answers: dict[tuple[str, str], list[Answer | Handler]] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
 
     @property
     def port(self) -> int:
@@ -61,7 +66,7 @@ class RestServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def on(self, method: str, path: str, *answers: Answer | Handler | dict[str, Any]) -> None:
         self._answers[method, path] = [
@@ -125,8 +130,8 @@ class RestServer:
 
 
 @contextmanager
-def rest_server() -> Iterator[RestServer]:
-    server = RestServer()
+def rest_server(tls: ssl.SSLContext | None = None) -> Iterator[RestServer]:
+    server = RestServer(tls)
     thread = server._start()
     try:
         yield server

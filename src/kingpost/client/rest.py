@@ -108,7 +108,7 @@ def http_client(remote: Remote, timeout: httpx.Timeout) -> httpx.Client:
     return httpx.Client(
         headers=headers,
         timeout=timeout,
-        verify=_tls(remote) if remote.url.startswith("https:") else True,
+        verify=tls_context(remote) if remote.url.startswith("https:") else True,
         trust_env=not is_loopback(remote.url),
         follow_redirects=False,
     )
@@ -201,7 +201,7 @@ def _key_advice(remote: Remote) -> str:
     return f"Log in again: kingpost login {remote.name}"
 
 
-def _tls(remote: Remote) -> ssl.SSLContext:
+def tls_context(remote: Remote) -> ssl.SSLContext:
     if remote.ca_file is not None:
         try:
             return ssl.create_default_context(cafile=remote.ca_file)
