@@ -44,6 +44,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "status": Entry(
         "status:status", "Platforms", "Show whether the platform is up, and what it lacks."
     ),
+    "up": Entry("up:up", "This machine", "Run the platform on this machine, in the foreground."),
     "truss": Entry("truss:truss", "Deploy and call", "Run the truss command against a platform."),
     "completion": Entry(
         "completion:completion", "This machine", "Print a completion script for a shell."
