@@ -107,18 +107,19 @@ def rules(network: IPv4Network) -> str:
     chains = {
         "input": (
             "type filter hook input priority filter - 10; policy accept;",
-            [f"iifname {ours} ct state established,related accept", f"iifname {ours} drop"],
+            [f"iifname {ours} ct state established,related accept", f"iifname {ours} reject"],
         ),
         "output": (
             "type filter hook output priority filter - 10; policy accept;",
-            [f"oifname {ours} ct state new meta skuid != 0 drop"],
+            [f"oifname {ours} ct state new meta skuid != 0 reject"],
         ),
         "forward": (
             "type filter hook forward priority filter - 10; policy accept;",
             [
                 f"oifname {ours} ct state established,related accept",
+                f"iifname {ours} oifname {ours} reject",
                 f"oifname {ours} drop",
-                f"iifname {ours} ip daddr {{ 169.254.0.0/16, 127.0.0.0/8 }} drop",
+                f"iifname {ours} ip daddr {{ 169.254.0.0/16, 127.0.0.0/8 }} reject",
                 f"iifname {ours} meta nfproto ipv6 drop",
                 f"iifname {ours} tcp flags syn tcp option maxseg size set rt mtu",
             ],
