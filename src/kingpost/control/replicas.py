@@ -17,8 +17,16 @@ import msgspec
 
 from kingpost import contract
 from kingpost.build.base import Runnable
+from kingpost.contract import DeploymentStatus as S
 from kingpost.control import health
-from kingpost.control.domain import Deployment, Replica, ReplicaState, Wanted, utc_now
+from kingpost.control.domain import (
+    FAILED_STATES,
+    Deployment,
+    Replica,
+    ReplicaState,
+    Wanted,
+    utc_now,
+)
 from kingpost.control.events import Events
 from kingpost.control.logs import Logs
 from kingpost.control.place import Machine, NoRoom, place
@@ -35,6 +43,8 @@ log = logging.getLogger(__name__)
 
 DRAIN_WITHOUT_GATEWAY_S = 5.0
 CAPACITY_RETRY_S = 2.0
+_AT_REST = frozenset({S.SCALED_TO_ZERO, S.INACTIVE}) | FAILED_STATES
+"""What needs nothing after a start of control, if it has no replicas."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +109,14 @@ class Replicas:
                     tx.replicas.delete(id=row.id)
                 continue
             self._adopt_one(deployment, row)
+            self.poke(deployment.id)
         known = {row.id for row in rows if row.deployment_id in deployments}
         for observed in self._engine.observe_all():
             if observed.replica_id not in known:
                 self._spawn(self._engine.stop(observed.replica_id, grace_s=0))
-        for deployment_id in deployments:
-            self.poke(deployment_id)
+        for deployment in deployments.values():
+            if deployment.status not in _AT_REST or deployment.wanted is Wanted.DELETED:
+                self.poke(deployment.id)
 
     def poke(self, deployment_id: str) -> None:
         """Look at a deployment soon."""
@@ -268,12 +280,12 @@ class Replicas:
         """What this machine can never run fails, in words, after it was seen waiting."""
         with self._store.begin() as tx:
             deployment = tx.deployments.get(id=deployment_id)
-            if deployment is None or deployment.status is not contract.DeploymentStatus.DEPLOYING:
+            if deployment is None or deployment.status is not S.DEPLOYING:
                 return
             failed = tx.deployments.update(
                 msgspec.structs.replace(
                     deployment,
-                    status=contract.DeploymentStatus.DEPLOY_FAILED,
+                    status=S.DEPLOY_FAILED,
                     status_at=utc_now(),
                     reason=f"It can't run here: {reason}.",
                 )
