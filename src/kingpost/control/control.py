@@ -77,6 +77,7 @@ class Control:
             on_load=self._on_load,
             on_wake=self._wake,
         )
+        self.replicas.before_traffic = platform.drafts.replay
         self.replicas.gateway = Gateway(self.feed.connected.is_set, lambda: self.feed.number)
         events.route.subscribe(self._promote)
         events.deployment.subscribe(self._promote)

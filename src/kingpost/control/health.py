@@ -37,22 +37,22 @@ async def probe(address: Address, path: str, timeout_s: float = PROBE_TIMEOUT_S)
     return len(parts) >= 2 and parts[0].startswith(b"HTTP/1.") and parts[1][:1] == b"2"
 
 
+async def until_ready(address: Address, path: str) -> None:
+    """Return when it is ready for the first time. The engine says when it has ended instead."""
+    pause = FIRST_INTERVAL_S
+    while not await probe(address, path):
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, MAX_STARTUP_INTERVAL_S)
+
+
 async def watch(
     address: Address,
     path: str,
     on_health: OnHealth,
     *,
-    ready: bool = False,
     interval_s: float = HEALTH_PROBE_INTERVAL_S,
 ) -> None:
-    """Call `on_health(True)` once it is ready, then at each change. Runs until cancelled."""
-    pause = FIRST_INTERVAL_S
-    while not ready:
-        ready = await probe(address, path)
-        if not ready:
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, MAX_STARTUP_INTERVAL_S)
-    on_health(True)
+    """Call `on_health` at each change of one that is well now. Runs until cancelled."""
     well = True
     while True:
         await asyncio.sleep(interval_s)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from kingpost.build.base import Validation
 from kingpost.control.deployments import Deployments
 from kingpost.control.domain import InstanceType
+from kingpost.control.drafts import Drafts
 from kingpost.control.environments import Environments
 from kingpost.control.events import Events
 from kingpost.control.keys import Keys
@@ -24,16 +25,6 @@ from kingpost.settings import Settings
 Validate = Callable[[dict[str, Any]], Awaitable[Validation]]
 
 
-class Drafts(Protocol):
-    """Patches of development deployments (the CLI's watch). See `control.drafts`."""
-
-    async def stage(self, deployment_id: str, patch: dict[str, Any]) -> None: ...
-
-    async def sync(self, deployment_id: str) -> str | None:
-        """Apply what is staged. The answer is why a full deploy is needed, or None."""
-        ...
-
-
 @dataclass(frozen=True)
 class Platform:
     settings: Settings
@@ -47,6 +38,7 @@ class Platform:
     secrets: Secrets
     keys: Keys
     logs: Logs
+    drafts: Drafts
     instance_types: tuple[InstanceType, ...]
     validate: Validate
     """What truss itself says of a config; the builder's."""
@@ -62,18 +54,20 @@ def make_platform(
 ) -> Platform:
     vault = Vault(settings.data.secret_key)
     uploads = Uploads(store, vault, settings.data)
+    deployments = Deployments(store, events)
     return Platform(
         settings=settings,
         events=events,
         teams=Teams(store),
         models=Models(store, events),
-        deployments=Deployments(store, events),
+        deployments=deployments,
         environments=Environments(store, events),
         pushes=Pushes(store, uploads, events, instance_types),
         uploads=uploads,
         secrets=Secrets(store, vault, events),
         keys=Keys(store, events),
         logs=Logs(settings.data),
+        drafts=Drafts(store, deployments, events),
         instance_types=tuple(instance_types),
         validate=validate,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,14 @@ DRAIN_WITHOUT_GATEWAY_S = 5.0
 CAPACITY_RETRY_S = 2.0
 _AT_REST = frozenset({S.SCALED_TO_ZERO, S.INACTIVE}) | FAILED_STATES
 """What needs nothing after a start of control, if it has no replicas."""
+
+
+BeforeTraffic = Callable[[Deployment, Address], Awaitable[None]]
+"""What is done with a replica once, when it is ready for the first time."""
+
+
+async def _nothing(_deployment: Deployment, _address: Address) -> None:
+    return
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class Replicas:
         self._background: set[asyncio.Task[None]] = set()
         self._closed = False
         self.gateway = Gateway()
+        self.before_traffic: BeforeTraffic = _nothing
         events.deployment.subscribe(self.poke)
         events.secret.subscribe(self._secrets_changed)
 
@@ -194,6 +203,7 @@ class Replicas:
             changed = self._write(tx, deployment, rows, plan, now)
             if plan.forget:
                 tx.deployments.delete(id=deployment_id)
+                tx.drop_patches(deployment_id)
                 changed = True
             placed = self._place(tx, plan, now)
         if changed or placed or plan.drain:
@@ -367,16 +377,17 @@ class Replicas:
         runnable = deployment.runnable
         path = runnable.ready_path if runnable else contract.TRUSS_READY_PATH
 
+        if row.state is not ReplicaState.READY:
+            await health.until_ready(address, path)
+            await self.before_traffic(deployment, address)
+            self._update(row.id, state=ReplicaState.READY, ready_at=utc_now())
+
         def on_health(well: bool) -> None:
             current = self._row(row.id)
-            if current is None:
-                return
-            if current.state is ReplicaState.STARTED and well:
-                self._update(row.id, state=ReplicaState.READY, ready_at=utc_now())
-            elif current.state is ReplicaState.READY:
+            if current is not None and current.state is ReplicaState.READY:
                 self._update(row.id, unready_since=None if well else utc_now())
 
-        await health.watch(address, path, on_health, ready=row.state is ReplicaState.READY)
+        await health.watch(address, path, on_health)
 
     def _ended(self, row: Replica, exit_: Exit) -> None:
         self._live.setdefault(row.id, Live()).exit = exit_

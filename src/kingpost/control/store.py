@@ -23,6 +23,16 @@ from kingpost.errors import ConflictError, StaleWriteError, StorageFullError
 T = TypeVar("T", bound=msgspec.Struct)
 
 
+class Patch(msgspec.Struct, frozen=True):
+    """A patch of a development deployment, as the truss CLI makes it."""
+
+    prev_hash: str
+    next_hash: str
+    patch_ops: list[dict[str, Any]]
+    prev_signature: str = ""
+    next_signature: str = ""
+
+
 class Documents(Generic[T]):
     """One table of values within a transaction."""
 
@@ -182,6 +192,44 @@ class Transaction:
         self.connection.execute(
             sa.delete(schema.secret_values).where(schema.secret_values.c.id == secret_id)
         )
+
+    def patches(self, deployment_id: str) -> list[tuple[str, Patch]]:
+        """State and content of each, in the order in which they were staged."""
+        rows = self.connection.execute(
+            sa.select(schema.patches.c.state, schema.patches.c.body)
+            .where(schema.patches.c.deployment_id == deployment_id)
+            .order_by(schema.patches.c.number)
+        )
+        return [(state, msgspec.json.decode(body, type=Patch)) for state, body in rows]
+
+    def add_patch(self, deployment_id: str, state: str, patch: Patch) -> None:
+        table = schema.patches
+        last = self.connection.execute(
+            sa.select(sa.func.max(table.c.number)).where(table.c.deployment_id == deployment_id)
+        ).scalar_one()
+        self.connection.execute(
+            sa.insert(table).values(
+                deployment_id=deployment_id,
+                number=(last or 0) + 1,
+                state=state,
+                body=msgspec.json.encode(patch),
+            )
+        )
+
+    def mark_patches(self, deployment_id: str, old: str, new: str) -> None:
+        table = schema.patches
+        self.connection.execute(
+            sa.update(table)
+            .where(table.c.deployment_id == deployment_id, table.c.state == old)
+            .values(state=new)
+        )
+
+    def drop_patches(self, deployment_id: str, state: str | None = None) -> None:
+        table = schema.patches
+        where = [table.c.deployment_id == deployment_id]
+        if state is not None:
+            where.append(table.c.state == state)
+        self.connection.execute(sa.delete(table).where(*where))
 
 
 class Store:
