@@ -45,6 +45,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "status:status", "Platforms", "Show whether the platform is up, and what it lacks."
     ),
     "up": Entry("up:up", "This machine", "Run the platform on this machine, in the foreground."),
+    "doctor": Entry(
+        "doctor:doctor", "This machine", "Check this machine and say how to fix what is missing."
+    ),
     "truss": Entry("truss:truss", "Deploy and call", "Run the truss command against a platform."),
     "completion": Entry(
         "completion:completion", "This machine", "Print a completion script for a shell."
