@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shutil
@@ -79,9 +80,11 @@ class Starter:
             if self.sandboxed:
                 return self._start_sandboxed(folder, record, lock)
             return self._start_plain(folder, record, secrets, lock)
-        except BaseException:
+        except BaseException as error:
             recovery.end_rest(folder, self.machine.groups)
             folder.remove()
+            if isinstance(error, OSError):
+                raise EngineError(reason_of(error)) from error
             raise
         finally:
             os.close(lock)
@@ -290,6 +293,13 @@ def check_shown(binds: Iterable[Bind], overlays: Iterable[Overlay]) -> None:
             problem = f"what is to be shown at {target} does not exist"
         if problem is not None:
             raise EngineError(f"the process can't be started: {problem}.")
+
+
+def reason_of(error: OSError) -> str:
+    """What to tell of a failure of this machine while something was started, without paths."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "the process could not be started: the disk is full. Free some space and try again."
+    return f"the process could not be started on this machine ({error.strerror})."
 
 
 def host_name(replica_id: str) -> str:
