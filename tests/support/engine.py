@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from kingpost.engine import adopt
-from kingpost.engine.base import Address, Bind, ReplicaSpec, Resources
+from kingpost.engine.base import Address, Bind, Overlay, ReplicaSpec, Resources
 from kingpost.engine.process import ProcessEngine
 from kingpost.settings import DataFolder, SandboxMode
 
@@ -51,6 +51,7 @@ def python_spec(
     port: int = 8000,
     env: dict[str, str] | None = None,
     binds: tuple[Bind, ...] = (),
+    overlays: tuple[Overlay, ...] = (),
     memory_bytes: int = 512 * 1024**2,
     network: bool = True,
     log_dir: Path | None = None,
@@ -65,6 +66,7 @@ def python_spec(
         env={"PORT": str(port)} | (env or {}),
         port=port,
         binds=binds,
+        overlays=overlays,
         resources=Resources(memory_bytes=memory_bytes),
         network=network,
         log_dir=str(log_dir) if log_dir else "",
@@ -102,11 +104,12 @@ def _get(url: str) -> str:
 def leftovers(engine: ProcessEngine) -> list[str]:
     """What of a platform is on this machine: interfaces, groups, secrets, mounts, processes."""
     starter = engine._ready()
+    spares = starter.spares
     found = []
     for name in os.listdir("/sys/class/net"):
         with suppress(OSError):
             alias = Path(f"/sys/class/net/{name}/ifalias").read_text().strip()
-            if alias.startswith(f"kingpost {starter.instance} "):
+            if alias.startswith(starter.alias("")) and name not in spares.interfaces():
                 found.append(f"interface {alias}")
     if starter.machine.groups is not None:
         found += [f"group {name}" for name in starter.machine.groups.names()]
@@ -114,7 +117,7 @@ def leftovers(engine: ProcessEngine) -> list[str]:
     root = str(starter.data.root)
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     found += [f"mount {line}" for line in mounts if root in line]
-    found += [f"process {pid}" for pid in processes_naming(root)]
+    found += [f"process {pid}" for pid in processes_naming(root) if pid not in spares.processes()]
     return found
 
 

@@ -29,7 +29,7 @@ from kingpost.engine.start import Starter, check_shown, inside_command
 
 _CHUNK_BYTES: Final = 64 * 1024
 _BATCHES_AHEAD: Final = 4
-_JOIN: Final = 'for f in $1; do echo $$ >"$f"; done; shift; exec "$@"'
+_JOIN: Final = 'for f in $1; do echo 0 >"$f"; done; shift; exec "$@"'
 
 
 async def run(starter: Starter, command: Command, on_line: OnLine) -> int:
@@ -169,7 +169,7 @@ class _Running:
             if command.network:
                 if not network.rules_present():
                     network.ensure_rules(starter.addresses.network)
-                alias = f"{network.TABLE} {starter.instance} {folder.replica_id}"
+                alias = starter.alias(folder.replica_id)
                 interface = starter.addresses.connect(net, alias=alias, routed=True).interface
             try:
                 return self._bubblewrap(words, inside_command(uid), group)

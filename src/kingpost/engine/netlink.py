@@ -59,6 +59,9 @@ class Netlink:
         self.request(
             _RTM_NEWLINK, body + _attribute(_IFLA_LINKINFO, info), _NLM_F_CREATE | _NLM_F_EXCL
         )
+        self.set_alias(name, alias)
+
+    def set_alias(self, name: str, alias: str) -> None:
         self.request(_RTM_NEWLINK, _link_header(self.index(name)) + _text(_IFLA_IFALIAS, alias))
 
     def set_up(self, name: str) -> None:

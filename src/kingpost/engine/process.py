@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network
 from typing import TypeVar
 
@@ -25,7 +25,8 @@ from kingpost.engine.base import (
 )
 from kingpost.engine.folder import Record, ReplicaFolder, instance_of, put_files, secrets_root
 from kingpost.engine.identity import Users
-from kingpost.engine.machine import look
+from kingpost.engine.machine import Isolation, look
+from kingpost.engine.spare import Spares
 from kingpost.engine.start import Starter
 from kingpost.errors import EngineError
 from kingpost.messages import Notice
@@ -35,6 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _KILL_S = 10.0
+_REFILL_S = 0.25
 
 
 @dataclass
@@ -60,14 +62,18 @@ class ProcessEngine:
         sandbox: SandboxMode = SandboxMode.AUTO,
         *,
         addresses: IPv4Network = network.DEFAULT_RANGE,
+        spares: int = 1,
     ) -> None:
+        """`spares` shims are kept ready for the next starts, each in a network of its own."""
         self._data = data
         self._mode = sandbox
         self._range = addresses
+        self._spares = spares
         self._known: dict[str, _Known] = {}
         self._busy: dict[str, asyncio.Lock] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._starter: Starter | None = None
+        self._refill: asyncio.TimerHandle | None = None
 
     @property
     def notices(self) -> tuple[Notice, ...]:
@@ -86,6 +92,7 @@ class ProcessEngine:
                 log.info("replica adopted", extra={"replica_id": folder.replica_id})
             else:
                 self._set_ended(known, state.exit)
+        self._refill_after(0)
 
     async def start(
         self, spec: ReplicaSpec, secrets: Mapping[str, str], dynamic: Mapping[str, str]
@@ -126,11 +133,15 @@ class ProcessEngine:
         return await command.run(self._ready(), command_, on_line)
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            await asyncio.gather(task, return_exceptions=True)
+        if self._refill is not None:
+            self._refill.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._starter is not None:
+            await asyncio.to_thread(self._starter.spares.close)
         for known in self._known.values():
             self._unwatch(known)
         self._known.clear()
+        self._starter = None
 
     def user_id(self, user: str) -> int:
         """The uid that a team's replicas and commands run as."""
@@ -141,17 +152,24 @@ class ProcessEngine:
     def _look(self) -> None:
         instance = instance_of(self._data.root)
         machine = look(self._mode, self._range, instance)
+        for notice in machine.notices:
+            log.warning(notice.message, extra={"notice": notice.code})
+        if self._starter is not None:
+            self._starter = replace(self._starter, machine=machine)
+            return
         users = Users(self._data.root / "engine" / "users.json", instance)
+        addresses = network.Addresses(self._range)
+        count = self._spares if machine.isolation is Isolation.ROOT else 0
+        alias = f"{network.TABLE} {instance} spare"
         self._starter = Starter(
             data=self._data,
             instance=instance,
             machine=machine,
             users=users,
-            addresses=network.Addresses(self._range),
+            addresses=addresses,
             secrets_root=secrets_root(instance),
+            spares=Spares(self._data.root / "engine" / "spares", addresses, alias, count),
         )
-        for notice in machine.notices:
-            log.warning(notice.message, extra={"notice": notice.code})
 
     def _recover(self) -> list[tuple[ReplicaFolder, recovery.Running | recovery.Ended]]:
         starter = self._ready()
@@ -182,6 +200,7 @@ class ProcessEngine:
             known = _Known(folder, record)
             self._known[spec.replica_id] = known
             self._watch(known, pid)
+            self._refill_after(_REFILL_S)
             if record.address is None:
                 raise EngineError(
                     f"replica {spec.replica_id} has no address; stop it and try again."
@@ -255,6 +274,14 @@ class ProcessEngine:
         if self._starter is None:
             raise EngineError("the engine has not been prepared; call prepare() first.")
         return self._starter
+
+    def _refill_after(self, delay_s: float) -> None:
+        """Make spares anew, not at once: what was just started needs the processor more."""
+        if self._refill is not None:
+            self._refill.cancel()
+        loop = asyncio.get_running_loop()
+        fill = self._ready().spares.fill
+        self._refill = loop.call_later(delay_s, lambda: self._spawn(asyncio.to_thread(fill)))
 
     def _lock(self, replica_id: str) -> asyncio.Lock:
         return self._busy.setdefault(replica_id, asyncio.Lock())

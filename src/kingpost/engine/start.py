@@ -9,7 +9,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from kingpost.engine import adopt, network, plain, recovery, sandbox
 from kingpost.engine.base import Address, Bind, Exit, Overlay, ReplicaSpec
 from kingpost.engine.folder import Record, ReplicaFolder, put_file, put_files
 from kingpost.engine.identity import Users, own
-from kingpost.engine.launch import Shim
+from kingpost.engine.launch import Fields, Shim
 from kingpost.engine.limits import Group
 from kingpost.engine.machine import Isolation, Machine, find_program
 from kingpost.engine.namespaces import Mount, Network, in_namespaces
+from kingpost.engine.spare import Spare, Spares
 from kingpost.errors import EngineError
 from kingpost.settings import DataFolder
 
@@ -38,6 +40,7 @@ class Starter:
     users: Users
     addresses: network.Addresses
     secrets_root: Path
+    spares: Spares
     active: set[str] = field(default_factory=set)
     """Names of the commands that run now."""
 
@@ -117,9 +120,11 @@ class Starter:
         self._remove_commands()
         if self.sandboxed:
             interfaces = {record.interface for record in records if record.interface}
-            keep = tuple(f"{network.TABLE} {self.instance} {name}" for name in self.active)
-            prefix = f"{network.TABLE} {self.instance} "
-            network.remove_interfaces(interfaces, prefix, keep_aliases=keep)
+            keep = tuple(self.alias(name) for name in self.active)
+            network.remove_interfaces(
+                interfaces | self.spares.interfaces(), self.alias(""), keep_aliases=keep
+            )
+            self.spares.remove_leftovers()
         if self.machine.groups is not None:
             for name in self.machine.groups.names() - names:
                 self.machine.groups.remove(name)
@@ -200,25 +205,40 @@ class Starter:
             *(("arg", word) for word in inside_command(uid)),
         ]
 
+        spare = self.spares.take() if spec.network and not mounts else None
+        if spare is not None:
+            return self._begin_spare(spare, folder, record, fields)
+
         def work(net: Network) -> tuple[Record, int]:
             shim = Shim(lock, folder.path / "shim.err")
-            try:
-                pair = self.addresses.connect(
-                    net,
-                    alias=f"{network.TABLE} {self.instance} {spec.replica_id}",
-                    routed=spec.network,
-                )
-                address = Address(str(pair.replica), spec.port)
-                wired = msgspec.structs.replace(record, address=address, interface=pair.interface)
+            with _given_up_on_failure(shim):
+                alias = self.alias(spec.replica_id)
+                pair = self.addresses.connect(net, alias=alias, routed=spec.network)
+                wired = _wired(record, pair)
                 folder.put_record(wired)
                 shim.begin(fields)
-            except BaseException:
-                shim.give_up()
-                raise
-            shim.close()
             return wired, shim.pid
 
         return in_namespaces(work, mounts)
+
+    def _begin_spare(
+        self, spare: Spare, folder: ReplicaFolder, record: Record, fields: Fields
+    ) -> tuple[Record, int]:
+        wired = _wired(record, spare.pair)
+        try:
+            folder.put_record(wired)
+            spare.become(folder.path, self.alias(folder.replica_id))
+            with _given_up_on_failure(spare.shim):
+                spare.shim.begin(fields)
+        except BaseException:
+            network.remove_interface(spare.pair.interface)
+            raise
+        finally:
+            spare.drop()
+        return wired, spare.shim.pid
+
+    def alias(self, name: str) -> str:
+        return f"{network.TABLE} {self.instance} {name}"
 
     def _start_plain(
         self, folder: ReplicaFolder, record: Record, secrets: Mapping[str, str], lock: int
@@ -254,12 +274,8 @@ class Starter:
             ("cwd", paths.host(spec.cwd)),
         ]
         shim = Shim(lock, folder.path / "shim.err")
-        try:
+        with _given_up_on_failure(shim):
             shim.begin(fields)
-        except BaseException:
-            shim.give_up()
-            raise
-        shim.close()
         return record, shim.pid
 
     def _group(self, spec: ReplicaSpec) -> Group | None:
@@ -281,6 +297,22 @@ class Starter:
         fields.append(("oom", str(group.oom)))
         fields += [("procs", str(path)) for path in group.joins]
         return fields + [("rmdir", str(path)) for path in group.folders]
+
+
+@contextmanager
+def _given_up_on_failure(shim: Shim) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shim.give_up()
+        raise
+    finally:
+        shim.close()
+
+
+def _wired(record: Record, pair: network.Pair) -> Record:
+    address = Address(str(pair.replica), record.spec.port)
+    return msgspec.structs.replace(record, address=address, interface=pair.interface)
 
 
 def check_shown(binds: Iterable[Bind], overlays: Iterable[Overlay]) -> None:
