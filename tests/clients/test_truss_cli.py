@@ -52,17 +52,21 @@ def test_a_new_model_becomes_production_and_answers(truss: TrussCli, tmp_path: P
     assert "successfully pushed" in out
     assert "Deployment succeeded" in out
     said = truss("predict", "--published", "-d", '{"a": 1}', cwd=folder).stdout
-    assert json.loads(said)["echo"] == {"a": 1}
+    assert json.loads(said[said.index("{") :])["echo"] == {"a": 1}
     streamed = truss("predict", "--published", "-d", '{"stream": 3}', cwd=folder).stdout
     assert "part 0\npart 1\npart 2" in streamed
 
 
 def test_without_a_draft_predict_says_to_use_published(truss: TrussCli, tmp_path: Path) -> None:
+    """The CLI looks for a draft itself; who posts there all the same is told the flag."""
     folder = write_truss(tmp_path / "t", "cli-no-draft")
-    truss("push", str(folder), "--wait")
+    model = pushed(truss, folder)["model_id"]
     done = truss("predict", "-d", "{}", cwd=folder, check=False)
     assert done.returncode != 0
-    assert "--published" in done.stdout + done.stderr
+    assert "development model" in done.stdout + done.stderr
+    answer = truss.platform.post(f"/model/{model}/development/predict", json={})
+    assert answer.status_code == 404
+    assert "--published" in answer.text
 
 
 def test_flags_of_a_push_reach_the_deployment(truss: TrussCli, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ async def test_chains_and_drafts_say_what_is_missing(
         assert "Chains" in message
     assert (await refused(client, recorded("chain_deployment")))[0] == "RESOURCE_NOT_FOUND"
     for operation in ("truss_watch_state", "stage_patch_for_draft_truss", "sync_draft_truss"):
-        assert (await refused(client, recorded(operation)))[0] == "NOT_SUPPORTED"
+        assert (await refused(client, recorded(operation)))[0] == "RESOURCE_NOT_FOUND"
 
 
 async def test_what_is_refused_is_explained(client: httpx.AsyncClient, world: World) -> None:

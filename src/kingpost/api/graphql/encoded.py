@@ -13,14 +13,25 @@ from kingpost.errors import InvalidInputError
 
 def config_of(encoded: str) -> dict[str, Any]:
     """A Truss config from base64(JSON). Raises InvalidInputError."""
+    return _packed_object("config", encoded, "the Truss config")
+
+
+def patch_of(encoded: str) -> dict[str, Any]:
+    """A patch of a development deployment from base64(JSON). Raises InvalidInputError."""
+    return _packed_object("patch", encoded, "the patch")
+
+
+def _packed_object(argument: str, encoded: str, what: str) -> dict[str, Any]:
     try:
-        config = msgspec.json.decode(base64.b64decode(encoded, validate=True), type=dict[str, Any])
+        found: dict[str, Any] = msgspec.json.decode(
+            base64.b64decode(encoded, validate=True), type=dict[str, Any]
+        )
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(
-            "config can't be read: expected the base64 of a JSON object that holds the Truss "
-            "config. Update the truss package, then push again."
+            f"{argument} can't be read: expected the base64 of a JSON object that holds {what}. "
+            "Update the truss package, then try again."
         ) from error
-    return config
+    return found
 
 
 def text_of(encoded: str | None) -> str | None:
