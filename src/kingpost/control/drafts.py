@@ -158,10 +158,14 @@ def _state(deployment: Deployment, known: list[tuple[str, Patch]]) -> WatchState
     built = Point(runnable.truss_hash, runnable.truss_signature) if runnable else Point("", "")
     running = staged = built
     for state, patch in known:
-        staged = Point(patch.next_hash, patch.next_signature)
+        staged = Point(patch.next_hash, _as_text(patch.next_signature))
         if state == PatchState.APPLIED:
             running = staged
     return WatchState(deployment, staged, running)
+
+
+def _as_text(signature: Any) -> str:
+    return signature if isinstance(signature, str) else msgspec.json.encode(signature).decode()
 
 
 def _server(replicas: list[Replica]) -> ControlServer:

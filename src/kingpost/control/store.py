@@ -24,13 +24,12 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Patch(msgspec.Struct, frozen=True):
-    """A patch of a development deployment, as the truss CLI makes it."""
+    """A patch of a development deployment, as the truss CLI makes it (signatures are objects)."""
 
     prev_hash: str
     next_hash: str
     patch_ops: list[dict[str, Any]]
-    prev_signature: str = ""
-    next_signature: str = ""
+    next_signature: Any = None
 
 
 class Documents(Generic[T]):
