@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 from kingpost.build.base import Runnable
+from kingpost.build.runnable import REPLICA
 from kingpost.control.domain import Deployment, Replica
 from kingpost.control.logs import Logs
-from kingpost.engine.base import ReplicaSpec, Resources
+from kingpost.engine.base import Overlay, ReplicaSpec, Resources
 from kingpost.settings import Settings
 
 
@@ -22,6 +23,7 @@ def replica_spec(
         "BT_MODEL_DEPLOYMENT_ID": deployment.id,
         "KINGPOST_REPLICA_ID": row.id,
     }
+    folder = str(settings.data.replicas / row.id)
     return ReplicaSpec(
         replica_id=row.id,
         deployment_id=deployment.id,
@@ -31,12 +33,22 @@ def replica_spec(
         cwd=runnable.cwd,
         port=runnable.port,
         binds=runnable.binds,
-        overlays=runnable.overlays,
+        overlays=tuple(_of_replica(overlay, folder) for overlay in runnable.overlays),
         resources=Resources(
             cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpus=row.gpus
         ),
         log_dir=str(Logs(settings.data).folder(deployment.id, row.id)),
         log_bytes=settings.limits.log_bytes_per_replica,
+    )
+
+
+def _of_replica(overlay: Overlay, folder: str) -> Overlay:
+    """A build names the replica's folder without knowing it (build.runnable.REPLICA)."""
+    return Overlay(
+        lower=overlay.lower,
+        upper=overlay.upper.replace(REPLICA, folder),
+        work=overlay.work.replace(REPLICA, folder),
+        target=overlay.target,
     )
 
 
