@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -32,7 +33,17 @@ class RunningPlatform:
 
     @property
     def address(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
+
+    @property
+    def certificate(self) -> str | None:
+        """The file of `--tls-cert`; clients must trust it."""
+        named = "--tls-cert" in self.options
+        return self.options[self.options.index("--tls-cert") + 1] if named else None
+
+    @property
+    def trust(self) -> ssl.SSLContext | bool:
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else True
 
     @property
     def key(self) -> str:
@@ -64,7 +75,7 @@ class RunningPlatform:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"kingpost up ended: {self.output()}")
         try:
-            answer = httpx.get(f"{self.address}/healthz", timeout=5)
+            answer = httpx.get(f"{self.address}/healthz", timeout=5, verify=self.trust)
         except httpx.HTTPError:
             return False
         return answer.status_code == 200 and answer.json()["control"] == "connected"
@@ -93,10 +104,12 @@ class RunningPlatform:
         return int(json.loads((self.data / "run" / f"{name}.json").read_text())["pid"])
 
     def get(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.get(self.address + path, headers=self.headers, timeout=60, **more)
+        url = self.address + path
+        return httpx.get(url, headers=self.headers, timeout=60, verify=self.trust, **more)
 
     def post(self, path: str, **more: Any) -> httpx.Response:
-        return httpx.post(self.address + path, headers=self.headers, timeout=60, **more)
+        url = self.address + path
+        return httpx.post(url, headers=self.headers, timeout=60, verify=self.trust, **more)
 
     def cli(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the `kingpost` command against this platform."""
@@ -110,6 +123,7 @@ class RunningPlatform:
                 **clean_environment(),
                 "KINGPOST_REMOTE": self.address,
                 "KINGPOST_API_KEY": self.key,
+                **({"SSL_CERT_FILE": self.certificate} if self.certificate else {}),
                 **self.environment,
             },
             **more,

@@ -330,7 +330,7 @@ def _request_head(
     if head.upgrade:
         parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
     parts += (
-        client.forwarded,
+        _forwarded(client, head),
         b"X-Forwarded-Host: ",
         authority,
         b"\r\nX-Baseten-Request-Id: ",
@@ -340,6 +340,13 @@ def _request_head(
         b"\r\n",
     )
     return b"".join(parts)
+
+
+def _forwarded(client: ClientConnection, head: RequestHead) -> bytes:
+    """In absolute form the target's scheme is the client's, who may be behind a TLS relay."""
+    if head.target[:7].lower() == b"http://":
+        return client.forwarded.replace(b"Proto: https\r\n", b"Proto: http\r\n")
+    return client.forwarded
 
 
 def _timeout(head: RequestHead, route: DeploymentRoute) -> float:
