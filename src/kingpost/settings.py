@@ -90,6 +90,11 @@ class DataFolder:
         return self.root / "bundles"
 
     @property
+    def layers(self) -> Path:
+        """What build commands changed."""
+        return self.root / "layers"
+
+    @property
     def weights(self) -> Path:
         return self.root / "weights"
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,17 @@ class Runnable(msgspec.Struct, frozen=True, kw_only=True):
     control_server: bool = False
 
 
+async def no_secret(_: str) -> str | None:
+    return None
+
+
 @dataclass(frozen=True)
 class BuildRequest:
-    """`archive` is the uploaded tar. `user` is the team that build steps run as."""
+    """`archive` is the uploaded tar. `user` is the team that build steps run as.
+
+    `secret` gives the value of the team's secret by name (None: not set), asked only for those
+    that open a source of weights; build steps get no secrets.
+    """
 
     deployment_id: str
     user: str
@@ -68,6 +77,7 @@ class BuildRequest:
     no_cache: bool = False
     development: bool = False
     deadline_s: float = 120 * 60.0
+    secret: Callable[[str], Awaitable[str | None]] = field(default=no_secret, repr=False)
 
 
 class Validation(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,24 @@ import msgspec
 from kingpost.build import (
     archive,
     bundle,
+    commands,
     config,
     docker_server,
     environment,
+    external_data,
     interpreters,
     runnable,
     system_packages,
+    weights,
 )
+from kingpost.build import collect as collecting
 from kingpost.build.base import BuildRequest, Runnable, Validation
+from kingpost.build.collect import Quotas
+from kingpost.build.fetch import Fetcher
 from kingpost.build.images import ImageTable
 from kingpost.build.progress import Progress
 from kingpost.build.steps import CommandRunner, Steps
+from kingpost.build.store import Store
 from kingpost.build.truss_client import TrussClient
 from kingpost.engine.base import OnLine
 from kingpost.errors import (
@@ -77,9 +84,22 @@ class Builder:
         self._work = data.cache / "builds"
         self._environments = environment.Environments(data)
         self._bundles = bundle.Bundles(data)
+        self._build_commands = commands.BuildCommands(data, self._environments)
+        self._fetcher = Fetcher()
+        self._weights = weights.Weights(data, self._fetcher)
         self._images = ImageTable(data)
         self._found: tuple[float, tuple[interpreters.Interpreter, ...]] | None = None
         self._warming: asyncio.Task[None] | None = None
+
+    @property
+    def stores(self) -> tuple[Store, ...]:
+        """All that builds leave; see `collect`."""
+        return (
+            self._environments.store,
+            self._bundles.store,
+            self._build_commands.store,
+            self._weights.store,
+        )
 
     async def start(self) -> None:
         """Remove what killed builds left and warm the truss worker, without waiting for it."""
@@ -91,11 +111,25 @@ class Builder:
             self._warming.cancel()
             await asyncio.gather(self._warming, return_exceptions=True)
         await self._truss.close()
+        await self._fetcher.close()
 
     async def validate(self, given: dict[str, Any]) -> Validation:
         """Truss's own errors and warnings for a config, in readable sentences."""
         said = await self._truss.validate(given)
         return Validation(tuple(said["errors"]), tuple(said["warnings"]), said["parsed"])
+
+    async def collect(
+        self, in_use: Iterable[Runnable], quotas: Quotas | None = None
+    ) -> list[collecting.Kept]:
+        """Remove what no deployment needs and no quota has room for; returns what went."""
+        found = await asyncio.to_thread(collecting.survey, self.stores)
+        used = collecting.paths_in_use(in_use)
+        rules = (quotas or Quotas()).by_kind()
+        gone = collecting.collect(found, used, time.time(), rules)
+        for entry in gone:
+            await asyncio.to_thread(collecting.remove, entry.path)
+            _log.info("removed kind=%s key=%s bytes=%d", entry.kind, entry.path.name, entry.bytes)
+        return gone
 
     async def build(self, request: BuildRequest, on_line: OnLine) -> Runnable:
         """Lines of the log go to `on_line`. Cancelling it ends every process of the build.
@@ -119,10 +153,12 @@ class Builder:
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     async def _build(self, request: BuildRequest, work: Path, progress: Progress) -> Runnable:
-        steps = Steps(self._engine, request.user, progress)
+        steps = Steps(self._engine, request.user, progress, self._data.root)
         read = await self._read(request, work, progress)
         found = await self._environment(request, read, steps)
         made = await self._bundle(request, read, found, steps)
+        layers = await self._commands(request, read, found, made, steps)
+        weights_ = await self._weights_of(request, read, progress)
         development = self._truss.environment if request.development else None
         parts = runnable.Parts(
             config=read.config,
@@ -130,7 +166,10 @@ class Builder:
             bundle=made,
             truss_hash=read.truss_hash,
             truss_signature=read.truss_signature,
+            layers=layers,
+            weights=weights_,
             development=development if read.config.docker_server is None else None,
+            sandboxed=self._engine.sandboxed,
         )
         self._check_server(parts)
         result = runnable.assemble(parts)
@@ -149,7 +188,7 @@ class Builder:
         )
         said = await self._truss.context(source, context, development=request.development)
         read = config.read(said["parsed"], said["raw"])
-        progress.total = 3
+        progress.total = 3 + bool(read.build_commands) + bool(read.weights)
         progress.done(
             f"{unpacked.files} files, {archive.size_text(unpacked.bytes)}, config.yaml read"
         )
@@ -199,7 +238,12 @@ class Builder:
         image = self._images.find(read.config.base_image) if read.config.base_image else None
         python = await self._interpreter(read.config, image, progress)
         recipe, notes = environment.read_recipe(
-            read.context, python, request.user, read.file_type, image
+            read.context,
+            python,
+            request.user,
+            read.file_type,
+            image=image,
+            needs_pip=bool(read.config.build_commands),
         )
         for note in notes:
             progress.line(f"Note: {note}")
@@ -246,10 +290,69 @@ class Builder:
             reused = made is not None
             if made is None:
                 made = await self._bundles.make(
-                    key, read.context, read.config, found, steps, again=request.no_cache
+                    key,
+                    read.context,
+                    read.config,
+                    found,
+                    steps,
+                    fill=lambda folder: self._external_data(read.config, folder, progress),
+                    again=request.no_cache,
                 )
         progress.done("reused" if reused else "laid out and compiled")
         return made
+
+    async def _external_data(
+        self, read: config.ModelConfig, folder: Path, progress: Progress
+    ) -> None:
+        if read.external_data:
+            progress.begin(f"fetching external_data, {len(read.external_data)} files")
+            await external_data.fetch(read.external_data, folder, self._fetcher, progress)
+
+    async def _commands(
+        self,
+        request: BuildRequest,
+        read: _Read,
+        found: environment.Environment,
+        made: bundle.Bundle,
+        steps: Steps,
+    ) -> tuple[runnable.Layer, ...]:
+        if not read.config.build_commands:
+            return ()
+        progress = steps.progress
+        progress.step("Build commands")
+        sandboxed = self._engine.sandboxed
+        if not sandboxed:
+            progress.warn(
+                "there is no sandbox: build_commands run as plain processes of this machine, and "
+                "only what they write to paths that they name is kept apart from it"
+            )
+        job = commands.Job(
+            read.config.build_commands,
+            found,
+            request.user,
+            made.key,
+            made.app,
+            made.packages,
+            sandboxed,
+        )
+        _, layers, reused = await self._build_commands.get(job, steps, again=request.no_cache)
+        kept = ", ".join(sorted(layer.target for layer in layers)) or "nothing"
+        progress.done(f"{'reused' if reused else 'run'}, kept: {kept}")
+        return layers
+
+    async def _weights_of(
+        self, request: BuildRequest, read: _Read, progress: Progress
+    ) -> tuple[tuple[Path, str], ...]:
+        if not read.config.weights:
+            return ()
+        progress.step("Weights")
+        got, fetched = [], 0
+        for source in read.config.weights:
+            entry, reused = await self._weights.get(source, request.user, request.secret, progress)
+            fetched += not reused
+            got.append((weights.files_of(entry), source.mount))
+        progress.done(f"{len(got)} sources, {fetched} fetched, {len(got) - fetched} from the cache")
+        return tuple(got)
 
     @staticmethod
     def _check_server(parts: runnable.Parts) -> None:
@@ -273,8 +376,8 @@ class Builder:
 
     def _clean(self) -> None:
         shutil.rmtree(self._work, ignore_errors=True)
-        self._environments.store.remove_unfinished()
-        self._bundles.store.remove_unfinished()
+        for store in self.stores:
+            store.remove_unfinished()
 
 
 def _with_warnings(result: Runnable, progress: Progress) -> Runnable:

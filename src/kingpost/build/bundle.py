@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,17 @@ class Bundles:
         environment: Environment,
         steps: Steps,
         *,
+        fill: Callable[[Path], Awaitable[None]],
         again: bool = False,
     ) -> Bundle:
-        """From truss's build context, whose files are moved out of it."""
+        """From truss's build context, whose files are moved out of it.
+
+        `fill` may put further files into the data folder.
+        """
         work, final = self.store.begin(key, again=again)
         try:
             arrange(context, work, config)
+            await fill(work / "app" / "data")
             await self._compile(work, final, environment, steps)
             return _bundle(self.store.publish(work, final, {}).root)
         except BaseException:
@@ -99,6 +105,7 @@ def arrange(context: Path, target: Path, config: ModelConfig) -> None:
     _move(context / config.packages_dir, target / "packages")
     if (context / "control").is_dir():
         _move(context / "control", target / "control")
+        (target / "packages").mkdir(exist_ok=True)
     for source in config.weights:
         if source.mount.startswith("/app/"):
             (app / source.mount.removeprefix("/app/")).mkdir(parents=True, exist_ok=True)

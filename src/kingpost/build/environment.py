@@ -17,12 +17,22 @@ _RECIPE = 1
 _DEFAULT_INDEX_LINE = re.compile(r"^\s*(-i|--index-url)\s+https://pypi\.org/simple/?\s*$")
 _OLD_NUMPY = re.compile(r"^numpy>=([\d.]+),<2(\.0)*(?=\s|$)")
 _NUMPY_2_SINCE = (3, 13)
+_SELDOM_USED = r"/(tests?|Cython|pip|f2py)/"
+_COMPILE = (
+    "import compileall,os,re,sys\n"
+    "compileall.compile_dir(sys.argv[1],quiet=2,maxlevels=32,rx=re.compile(sys.argv[2]),"
+    "workers=min(4,os.cpu_count() or 1))"
+)
+"""Compiles what a server is likely to import, for faster starts, and runs none of it."""
 _FROM_FILE = {"pip": "user_requirements.txt", "pyproject": "pyproject.toml", "uv_lock": "uv.lock"}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that defines an environment. Texts are whole files; `image` a mapped image's prefix."""
+    """All that defines an environment. Texts are whole files; `image` a mapped image's prefix.
+
+    `tools` are installed beside what was asked for: `pip`, which code and commands expect.
+    """
 
     interpreter: Interpreter
     user: str
@@ -31,6 +41,7 @@ class Recipe:
     file_type: str = "not_provided"
     user_files: tuple[tuple[str, str], ...] = ()
     image: Path | None = None
+    tools: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -44,6 +55,7 @@ class Recipe:
             self.file_type,
             self.user_files,
             str(self.image or ""),
+            self.tools,
         )
 
 
@@ -75,7 +87,9 @@ def read_recipe(
     interpreter: Interpreter,
     user: str,
     file_type: str,
+    *,
     image: Path | None = None,
+    needs_pip: bool = False,
 ) -> tuple[Recipe, list[str]]:
     """The recipe that truss wrote into its build context, and what was changed in it, in words."""
     requirements, notes = server_requirements(
@@ -91,6 +105,7 @@ def read_recipe(
         file_type,
         files,
         image,
+        ("pip",) if needs_pip or files or _asks_anything(requirements) else (),
     )
     return recipe, notes
 
@@ -180,6 +195,9 @@ class Environments:
             _show_image_packages(recipe.image, made)
         for what, words in _installs(recipe, uv, python):
             await run(what, *words)
+        await run(
+            "compiling bytecode", python, "-I", "-S", "-c", _COMPILE, venv / "lib", _SELDOM_USED
+        )
         return len(list(made.glob("lib/python*/site-packages/*.dist-info")))
 
     def settings(self, user: str, *, no_cache: bool = False) -> tuple[dict[str, str], list[Bind]]:
@@ -203,7 +221,7 @@ class Environments:
 
 def _installs(recipe: Recipe, uv: Path, python: Path) -> list[tuple[str, Sequence[str | Path]]]:
     """Truss's own order: the user's file first, then the server's list with `requirements`."""
-    install: list[str | Path] = [uv, "pip", "install", "--compile-bytecode"]
+    install: list[str | Path] = [uv, "pip", "install"]
     install += ["--python", python]
     constrained = ["-c", "constraints.txt"]
     steps: list[tuple[str, Sequence[str | Path]]] = []
@@ -217,14 +235,17 @@ def _installs(recipe: Recipe, uv: Path, python: Path) -> list[tuple[str, Sequenc
         export += ["--format", "requirements-txt", "--output-file", "locked.txt"]
         steps.append(("reading uv.lock", export))
         steps.append(("installing uv.lock", [*install, "-r", "locked.txt"]))
-    if any(
-        line.strip() and not line.strip().startswith("#")
-        for line in recipe.requirements.splitlines()
-    ):
-        steps.append(
-            ("installing requirements", [*install, "-r", "requirements.txt", *constrained])
-        )
+    words = [*recipe.tools]
+    if _asks_anything(recipe.requirements):
+        words += ["-r", "requirements.txt", *constrained]
+    if words:
+        steps.append(("installing requirements", [*install, *words]))
     return steps
+
+
+def _asks_anything(requirements: str) -> bool:
+    lines = (line.strip() for line in requirements.splitlines())
+    return any(line and not line.startswith("#") for line in lines)
 
 
 def _needed(interpreter: Interpreter, image: Path | None) -> list[Bind]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from kingpost import contract
 from kingpost.build import docker_server
 from kingpost.build.base import Runnable
 from kingpost.build.bundle import Bundle
-from kingpost.build.config import ModelConfig
+from kingpost.build.config import DockerServer, ModelConfig
 from kingpost.build.environment import Environment
-from kingpost.build.steps import shown, uv_tool
+from kingpost.build.steps import index_settings, shown, uv_tool
 from kingpost.build.truss_env import TrussEnvironment
 from kingpost.engine.base import Bind, Overlay
 
 APP = "/app"
 PACKAGES = "/packages"
+HOME = "/root"
+"""The home folder of build commands, and of replicas when the commands left anything there."""
 CONTROL = "/control"
 INFERENCE_PORT = 8090
 """Where the server listens behind the control server of a development deployment."""
@@ -47,13 +50,13 @@ class Parts:
     weights: tuple[tuple[Path, str], ...] = ()
     warnings: tuple[str, ...] = ()
     development: TrussEnvironment | None = None
-    extra_path: tuple[str, ...] = field(default=())
+    sandboxed: bool = True
 
 
 def assemble(parts: Parts) -> Runnable:
     config, server = parts.config, parts.config.docker_server
     if server is not None:
-        argv: tuple[str, ...] = ("/bin/sh", "-c", server.start_command)
+        argv: tuple[str, ...] = ("/bin/sh", "-c", start_command(server, parts.sandboxed))
     elif parts.development is not None:
         argv = (str(parts.development.python), f"{CONTROL}/control/server.py")
     else:
@@ -87,6 +90,13 @@ def assemble(parts: Parts) -> Runnable:
     )
 
 
+def start_command(server: DockerServer, sandboxed: bool) -> str:
+    """Plain processes share the machine's ports: its port becomes the one that the engine chose."""
+    if sandboxed:
+        return server.start_command
+    return re.sub(rf"(?<![\w.]){server.port}(?![\w.])", "{port}", server.start_command)
+
+
 def variables(parts: Parts) -> dict[str, str]:
     """The platform's variables; the ones of truss's image, and where programs are."""
     config = parts.config
@@ -104,9 +114,12 @@ def variables(parts: Parts) -> dict[str, str]:
     else:
         env["PORT"] = str(config.docker_server.port)
     if parts.development is not None and config.docker_server is None:
+        env |= {**index_settings()[0], "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"}
         env["CONTROL_SERVER_PORT"] = str(contract.TRUSS_SERVER_PORT)
     else:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
+    if any(layer.target == HOME for layer in parts.layers):
+        env["HOME"] = HOME
     python_path = [PACKAGES] if parts.bundle.packages else []
     if parts.environment.image is not None:
         python = f"python{parts.environment.interpreter.short}"
@@ -157,7 +170,7 @@ def _files(parts: Parts) -> tuple[list[Bind], list[Overlay]]:
         binds += shown(
             parts.development.root, Path(os.path.realpath(parts.development.python)).parents[1]
         )
-        binds += shown(uv_tool())
+        binds += [*shown(uv_tool()), *index_settings()[1]]
         if bundle.control is not None:
             binds.append(Bind(str(bundle.control), CONTROL))
     elif bundle.packages is not None:

@@ -25,6 +25,8 @@ _PASSED_ON = (
     "UV_INDEX_STRATEGY",
     "UV_HTTP_TIMEOUT",
     "UV_NATIVE_TLS",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
     "SSL_CERT_FILE",
     "HTTP_PROXY",
     "HTTPS_PROXY",
@@ -35,18 +37,25 @@ _SHOWN_BY_SANDBOX = ("/usr", "/etc/ssl/certs")
 
 
 class CommandRunner(Protocol):
-    """The one thing that a build wants of an engine."""
+    """What a build wants of an engine."""
+
+    @property
+    def sandboxed(self) -> bool: ...
 
     async def run(self, command: Command, on_line: OnLine) -> int: ...
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Who runs a build's commands, as whom, and where its lines go."""
+    """Who runs a build's commands, as whom, and where its lines go.
+
+    The path of the `data` folder is taken out of what they print.
+    """
 
     engine: CommandRunner
     user: str
     progress: Progress
+    data: Path
 
     async def run(
         self,
@@ -58,15 +67,14 @@ class Steps:
         binds: Sequence[Bind] = (),
         overlays: Sequence[Overlay] = (),
         network: bool = True,
-        show: bool = True,
     ) -> list[str]:
         """Its last lines. Raises `BuildFailedError` that names `what` when it fails."""
         said: deque[str] = deque(maxlen=_LAST_LINES)
 
         def on_line(line: str) -> None:
-            said.append(line)
-            if show:
-                self.progress.line(f"  {line}")
+            told = line.replace(str(self.data), "<data>")
+            said.append(told)
+            self.progress.line(f"  {told}")
 
         command = Command(
             user=self.user,

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 _MANIFEST = "manifest.json"
-_UNFINISHED = ".new-"
+UNFINISHED = ".new-"
+PARTIAL = ".partial"
+"""The end of the name of an unfinished folder that a later build goes on with."""
 
 
 def key_of(*parts: object) -> str:
@@ -60,13 +62,20 @@ class Store:
         os.utime(newest.root / _MANIFEST)
         return newest
 
+    def all(self) -> list[Entry]:
+        """Every finished entry."""
+        if not self.root.exists():
+            return []
+        found = [self._read(path) for path in self.root.iterdir() if _is_finished(path)]
+        return [entry for entry in found if entry is not None]
+
     def begin(self, key: str, *, again: bool = False) -> tuple[Path, Path]:
         """A new folder to work in, and the path that it will have once published."""
         self.root.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(4)
         taken = again and (self.root / key).exists()
         final = self.root / (f"{key}-{token}" if taken else key)
-        work = self.root / f"{final.name}{_UNFINISHED}{token}"
+        work = self.root / f"{final.name}{UNFINISHED}{token}"
         work.mkdir()
         return work, final
 
@@ -79,18 +88,23 @@ class Store:
         work.rename(final)
         return Entry(final, told)
 
+    def used_at(self, path: Path) -> float:
+        """When an entry was last found or made; for an unfinished one, when it last changed."""
+        manifest = path / _MANIFEST
+        return (manifest if manifest.exists() else path).stat().st_mtime
+
     def discard(self, work: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
 
     def remove_unfinished(self) -> None:
         """What a killed build left. Only before any build has begun."""
         if self.root.exists():
-            for path in self.root.glob(f"*{_UNFINISHED}*"):
+            for path in self.root.glob(f"*{UNFINISHED}*"):
                 shutil.rmtree(path, ignore_errors=True)
 
     def _named(self, key: str) -> list[Entry | None]:
         paths = [self.root / key, *self.root.glob(f"{key}-*")]
-        return [self._read(path) for path in paths if _UNFINISHED not in path.name]
+        return [self._read(path) for path in paths if _is_finished(path)]
 
     @staticmethod
     def _read(path: Path) -> Entry | None:
@@ -99,3 +113,7 @@ class Store:
         except (OSError, ValueError):
             return None
         return Entry(path, manifest)
+
+
+def _is_finished(path: Path) -> bool:
+    return UNFINISHED not in path.name and not path.name.endswith(PARTIAL)

@@ -125,6 +125,11 @@ class Engine(Protocol):
         """What this machine lacks, for `/healthz` and the log; empty when all is there."""
         ...
 
+    @property
+    def sandboxed(self) -> bool:
+        """Whether what runs is kept apart from the machine; else plain processes."""
+        ...
+
     async def prepare(self) -> None:
         """Look at the machine, adopt what runs, remove leftovers of replicas that are gone."""
         ...

@@ -79,6 +79,10 @@ class ProcessEngine:
     def notices(self) -> tuple[Notice, ...]:
         return self._starter.machine.notices if self._starter else ()
 
+    @property
+    def sandboxed(self) -> bool:
+        return self._ready().sandboxed
+
     async def prepare(self) -> None:
         await asyncio.to_thread(self._look)
         found = await asyncio.to_thread(self._recover)

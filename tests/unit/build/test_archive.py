@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -127,14 +128,16 @@ NAMES = st.one_of(
 KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(members=st.lists(st.tuples(NAMES, KINDS, NAMES), max_size=6), cut=st.integers(0, 4000))
-def test_nothing_ever_lands_outside(
-    tmp_path_factory: pytest.TempPathFactory,
-    members: list[tuple[str, bytes, str]],
-    cut: int,
+def test_nothing_ever_lands_outside(members: list[tuple[str, bytes, str]], cut: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check_that_nothing_lands_outside(Path(folder), members, cut)
+
+
+def check_that_nothing_lands_outside(
+    base: Path, members: list[tuple[str, bytes, str]], cut: int
 ) -> None:
-    base = tmp_path_factory.mktemp("any")
     inner = base / "inner"
     inner.mkdir()
     data = tar_bytes(
@@ -153,17 +156,16 @@ def test_nothing_ever_lands_outside(
     assert set(os.listdir(inner)) <= {"a.tar", "out"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=2000))
-def test_any_bytes_end_in_a_clear_error_or_files(
-    tmp_path_factory: pytest.TempPathFactory, data: bytes
-) -> None:
-    base = tmp_path_factory.mktemp("bytes")
-    (base / "a.tar").write_bytes(data)
-    refused = None
-    try:
-        unpack(base / "a.tar", base / "out", SMALL)
-    except KingpostError as error:
-        refused = error.http_status
-    assert refused in (None, 400, 413)
-    assert (base / "out").exists() == (refused is None)
+def test_any_bytes_end_in_a_clear_error_or_files(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        (base / "a.tar").write_bytes(data)
+        refused = None
+        try:
+            unpack(base / "a.tar", base / "out", SMALL)
+        except KingpostError as error:
+            refused = error.http_status
+        assert refused in (None, 400, 413)
+        assert (base / "out").exists() == (refused is None)
