@@ -83,7 +83,7 @@ def paths_in_use(runnables: Iterable[Runnable]) -> set[Path]:
 
 def survey(stores: Iterable[Store]) -> list[Kept]:
     """All finished and half-finished entries with their sizes. Blocks: it walks every folder."""
-    found = []
+    found: list[Kept] = []
     for store in stores:
         if not store.root.exists():
             continue

@@ -24,6 +24,8 @@ HOME = "/root"
 CONTROL = "/control"
 INFERENCE_PORT = 8090
 """Where the server listens behind the control server of a development deployment."""
+PLAIN_PORT = "{port}"
+"""What the engine fills in where there is no sandbox: the port that it chose."""
 REPLICA = "{replica}"
 """Stands for the replica's own folder in the `upper` and `work` of an overlay, so that what is
 written there goes with the replica. Whoever makes the `ReplicaSpec` puts the folder in."""
@@ -94,7 +96,7 @@ def start_command(server: DockerServer, sandboxed: bool) -> str:
     """Plain processes share the machine's ports: its port becomes the one that the engine chose."""
     if sandboxed:
         return server.start_command
-    return re.sub(rf"(?<![\w.]){server.port}(?![\w.])", "{port}", server.start_command)
+    return re.sub(rf"(?<![\w.]){server.port}(?![\w.])", PLAIN_PORT, server.start_command)
 
 
 def variables(parts: Parts) -> dict[str, str]:
@@ -115,7 +117,8 @@ def variables(parts: Parts) -> dict[str, str]:
         env["PORT"] = str(config.docker_server.port)
     if parts.development is not None and config.docker_server is None:
         env |= {**index_settings()[0], "UV_LINK_MODE": "copy", "UV_PYTHON_DOWNLOADS": "never"}
-        env["CONTROL_SERVER_PORT"] = str(contract.TRUSS_SERVER_PORT)
+        own = str(contract.TRUSS_SERVER_PORT)
+        env["CONTROL_SERVER_PORT"] = own if parts.sandboxed else PLAIN_PORT
     else:
         env["PYTHONDONTWRITEBYTECODE"] = "1"
     if any(layer.target == HOME for layer in parts.layers):

@@ -15,7 +15,7 @@ from typing import Final
 
 from kingpost.engine.base import Bind, Overlay
 
-PORT_VARIABLES: Final = ("PORT", "INFERENCE_SERVER_PORT", "CONTROL_SERVER_PORT")
+PORT_VARIABLES: Final = ("PORT", "INFERENCE_SERVER_PORT")
 SECRET_PREFIX: Final = "TRUSS_SECRET_"  # noqa: S105 - a prefix of names
 MARK: Final = "KINGPOST_REPLICA"
 """The variable by which plain processes are found again when their shim is gone."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -53,12 +54,12 @@ async def test_a_server_of_its_own(shop: Workshop) -> None:
 
 async def test_a_program_that_only_an_image_has(shop: Workshop) -> None:
     files = {"config.yaml": docker_server("vllm serve x", base_image={"image": "vllm/vllm:1"})}
-    with pytest.raises(BuildFailedError, match="'vllm'.*vllm/vllm:1.*container engine"):
+    with pytest.raises(BuildFailedError, match=r"'vllm'.*vllm/vllm:1.*container engine"):
         await shop.build(files)
 
 
-async def test_a_mapped_folder_stands_for_an_image(shop: Workshop, tmp_path: Path) -> None:
-    prefix = tmp_path / "installed"
+def install_image(prefix: Path) -> None:
+    """A folder such as an environment that someone installed by hand."""
     (prefix / "bin").mkdir(parents=True)
     packages = prefix / f"lib/python3.{sys.version_info.minor}/site-packages"
     packages.mkdir(parents=True)
@@ -67,7 +68,11 @@ async def test_a_mapped_folder_stands_for_an_image(shop: Workshop, tmp_path: Pat
     program = prefix / "bin/serve-it"
     program.write_text('#!/bin/sh\nexec python3 /app/data/server.py "$1"\n')
     program.chmod(0o755)
-    tmp_path.chmod(0o755)
+
+
+async def test_a_mapped_folder_stands_for_an_image(shop: Workshop, tmp_path: Path) -> None:
+    prefix = tmp_path / "installed"
+    install_image(prefix)
     ImageTable(shop.data).map("mapped/image", prefix)
     image = {"image": "mapped/image:7"}
     files = {
@@ -144,6 +149,10 @@ async def test_a_command_that_fails_is_named(shop: Workshop) -> None:
     assert "why" in caught.value.message
 
 
+def there(*paths: str | Path) -> list[str]:
+    return [str(path) for path in paths if os.path.lexists(path)]
+
+
 async def test_commands_can_not_touch_the_machine(shop: Workshop, tmp_path: Path) -> None:
     target = tmp_path / "outside"
     tries = [
@@ -154,10 +163,7 @@ async def test_commands_can_not_touch_the_machine(shop: Workshop, tmp_path: Path
     ]
     files = {"config.yaml": config(build_commands=tries), "model/model.py": model("1")}
     await shop.build(files)
-    assert not target.exists()
-    assert not Path("/etc/x").exists()
-    assert not Path("/usr/x").exists()
-    assert Path("/usr/local/bin").is_dir()
+    assert there(target, "/etc/x", "/usr/x", "/usr/local/bin") == ["/usr/local/bin"]
 
 
 async def test_external_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
