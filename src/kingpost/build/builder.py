@@ -336,7 +336,9 @@ class Builder:
             sandboxed,
         )
         _, layers, reused = await self._build_commands.get(job, steps, again=request.no_cache)
-        kept = ", ".join(sorted(layer.target for layer in layers)) or "nothing"
+        shown = {str(found.venv): "the Python environment"}
+        names = sorted(shown.get(layer.target, layer.target) for layer in layers)
+        kept = ", ".join(names) or "nothing"
         progress.done(f"{'reused' if reused else 'run'}, kept: {kept}")
         return layers
 

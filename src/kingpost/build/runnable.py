@@ -198,10 +198,11 @@ def _base(target: str, parts: Parts) -> list[Path]:
 
 
 def _overlay(target: str, lower: list[Path]) -> Overlay:
+    """Upper folders lie side by side: truss's control server looks for packages beside the app."""
     name = target.strip("/").replace("/", "-")[-60:]
     return Overlay(
         lower=tuple(str(folder) for folder in lower),
-        upper=f"{REPLICA}/{name}/upper",
-        work=f"{REPLICA}/{name}/work",
+        upper=f"{REPLICA}/files/{name}",
+        work=f"{REPLICA}/work/{name}",
         target=target,
     )

@@ -119,8 +119,9 @@ async def test_what_build_commands_leave_is_kept_and_shared(shop: Workshop) -> N
         }
         runnable = await shop.build(files)
         how = "reused" if version == 2 else "run"
-        kept = "kept: /app, /models, /opt, /root, /usr/local"
-        assert any(f"Build commands: {how}, {kept}" in line for line in shop.lines), shop.lines
+        kept = "kept: /app, /models, /opt, /root, /usr/local, the Python environment"
+        told = [line for line in shop.lines if "Build commands" in line]
+        assert f"{how}, {kept} (" in told[-1], told
         for _ in range(2):
             async with shop.serving(runnable) as replica:
                 expected = [version, "1.15.0", "weights", "note", "home", "lib", "tool", False]
