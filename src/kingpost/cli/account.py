@@ -50,7 +50,7 @@ def login(
     """
     from kingpost.cli.hidden import read_hidden
     from kingpost.client import remotes
-    from kingpost.client.remote import Remote
+    from kingpost.client.remote import Remote, check_key, refuse_clear_key
 
     path = remotes.remotes_path(os.environ)
     known = remotes.load(path)
@@ -60,11 +60,11 @@ def login(
     authority = str(ca_file.absolute()) if ca_file else None
     if ca_file is None and url is None and name in known.by_name:
         authority = known.by_name[name].ca_file
-    key = remotes.check_key(
+    key = check_key(
         read_hidden(f"API key for {address}", from_stdin=api_key_stdin or not sys.stdin.isatty())
     )
     remote = Remote(name, address, key, insecure, authority)
-    remotes.refuse_clear_key(remote)
+    refuse_clear_key(remote)
     if not no_check:
         _try(remote)
     with remotes.editing(path) as file:

@@ -50,11 +50,12 @@ def truss(context: click.Context, remote_name: str | None, arguments: tuple[str,
     """
     from kingpost.cli.relay import open_doors
     from kingpost.client import remotes, rest
+    from kingpost.client.remote import refuse_clear_key
     from kingpost.supervisor.tools import truss_command
 
     stored = remotes.load(remotes.remotes_path(os.environ))
     remote = remotes.resolve(remote_name, stored, os.environ)
-    remotes.refuse_clear_key(remote)
+    refuse_clear_key(remote)
     argv = [*truss_command(_say_installing), *arguments]
     with _configuration(remote) as folder:
         if remote.is_baseten:

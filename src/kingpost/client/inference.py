@@ -9,8 +9,7 @@ from typing import Final
 
 import httpx
 
-from kingpost.client.remote import Remote, segment
-from kingpost.client.remotes import refuse_clear_key
+from kingpost.client.remote import Remote, refuse_clear_key, segment
 from kingpost.client.rest import error_of, http_client, unreachable
 from kingpost.contract import DEVELOPMENT, PREDICT_TIMEOUT_S, PRODUCTION
 from kingpost.errors import InvalidInputError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from kingpost.errors import InvalidInputError
+from kingpost.errors import ConflictError, InvalidInputError
 
 BASETEN_URL: Final = "https://api.baseten.co"
 BASETEN_APP_URL: Final = "https://app.baseten.co"
@@ -100,9 +100,33 @@ def segment(text: str) -> str:
     return quoted.replace(".", "%2E") if quoted in {".", ".."} else quoted
 
 
+def check_key(key: str) -> str:
+    """A key as it may stand in a header. Raises InvalidInputError without repeating the key."""
+    stripped = key.strip()
+    if not stripped:
+        raise InvalidInputError("The API key is empty.")
+    if not (stripped.isascii() and stripped.isprintable() and " " not in stripped):
+        raise InvalidInputError("An API key has only printable ASCII characters and no spaces.")
+    return stripped
+
+
+def refuse_clear_key(remote: Remote) -> None:
+    """Raises ConflictError where the key would cross a network unencrypted without consent."""
+    if remote.api_key and remote.sends_key_in_clear and not remote.insecure:
+        raise ConflictError(
+            f"{remote.url} is not encrypted and not this machine, so the key was not sent. Use "
+            f"https, or accept the risk: kingpost login {_login_name(remote)} --url {remote.url} "
+            "--insecure"
+        )
+
+
 def _host_text(host: str) -> str:
     if ":" in host:
         return f"[{ipaddress.IPv6Address(host.partition('%')[0])}]"
     if any(c.isspace() or c in "/\\@?#%<>\"'" or not c.isprintable() for c in host):
         raise ValueError("its host has a character that no host has")
     return host
+
+
+def _login_name(remote: Remote) -> str:
+    return remote.name if "://" not in remote.name else "NAME"

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from kingpost.client.remote import BASETEN_URL, LOCAL_URL, Remote, is_loopback, normalize_url
-from kingpost.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from kingpost.errors import ForbiddenError, InvalidInputError, NotFoundError
 from kingpost.settings import DataFolder
 
 LOCAL: Final = "local"
@@ -166,10 +168,34 @@ def resolve(asked: str | None, remotes: Remotes, env: Mapping[str, str]) -> Remo
     if name in remotes.by_name:
         return remotes.by_name[name]
     if name == LOCAL:
-        return _with_key_from_environment(Remote(LOCAL, LOCAL_URL), env)
+        return _with_key_from_environment(Remote(LOCAL, local_url(data_folder(env))), env)
     if name == BASETEN:
         return _with_key_from_environment(Remote(BASETEN, BASETEN_URL), env)
     return remotes.need(name)
+
+
+def local_url(data: DataFolder) -> str:
+    """Where this machine's platform was last started, by what `kingpost up` left in its folder."""
+    try:
+        left = msgspec.json.decode((data.run / "settings.json").read_bytes(), type=_Started)
+    except (OSError, msgspec.MsgspecError):
+        return LOCAL_URL
+    host = f"[{left.host}]" if ":" in left.host else left.host
+    scheme = "https" if left.tls_cert else "http"
+    if not is_loopback(f"http://{host}"):
+        host = "localhost"
+    try:
+        return normalize_url(f"{scheme}://{host}:{left.port}")
+    except InvalidInputError:
+        return LOCAL_URL
+
+
+class _Started(msgspec.Struct):
+    """The part of a platform's settings (`kingpost.settings.write_settings`) that leads to it."""
+
+    host: str
+    port: int
+    tls_cert: str | None = None
 
 
 def _with_key_from_environment(remote: Remote, env: Mapping[str, str]) -> Remote:
@@ -205,30 +231,6 @@ def _remote(name: str, table: Any, shown: str) -> Remote:
     if not isinstance(key, str | None) or not isinstance(ca_file, str | None):
         raise InvalidInputError(f"{shown}: `api_key` and `ca_file` of {name!r} must be text.")
     return Remote(name, normalize_url(table["url"]), key, table.get("insecure") is True, ca_file)
-
-
-def check_key(key: str) -> str:
-    """A key as it may stand in a header. Raises InvalidInputError without repeating the key."""
-    stripped = key.strip()
-    if not stripped:
-        raise InvalidInputError("The API key is empty.")
-    if not (stripped.isascii() and stripped.isprintable() and " " not in stripped):
-        raise InvalidInputError("An API key has only printable ASCII characters and no spaces.")
-    return stripped
-
-
-def refuse_clear_key(remote: Remote) -> None:
-    """Raises ConflictError where the key would cross a network unencrypted without consent."""
-    if remote.api_key and remote.sends_key_in_clear and not remote.insecure:
-        raise ConflictError(
-            f"{remote.url} is not encrypted and not this machine, so the key was not sent. Use "
-            f"https, or accept the risk: kingpost login {_login_name(remote)} --url {remote.url} "
-            "--insecure"
-        )
-
-
-def _login_name(remote: Remote) -> str:
-    return remote.name if "://" not in remote.name else "NAME"
 
 
 def _toml_string(text: str) -> str:

@@ -18,8 +18,8 @@ import httpx
 
 import kingpost
 from kingpost import errors
-from kingpost.client.remote import LOCAL_URL, Remote, is_loopback
-from kingpost.client.remotes import refuse_clear_key
+from kingpost.client.remote import Remote, is_loopback, refuse_clear_key
+from kingpost.client.remotes import LOCAL
 
 TIMEOUT: Final = httpx.Timeout(connect=10.0, read=60.0, write=60.0, pool=10.0)
 GET_ATTEMPTS: Final = 4
@@ -159,7 +159,7 @@ def unreachable(remote: Remote, error: httpx.HTTPError) -> errors.UnavailableErr
         )
     advice = (
         "Start the platform with `kingpost up`, or name another with --remote."
-        if remote.url == LOCAL_URL
+        if remote.name == LOCAL
         else "Check the address (`kingpost remotes`) and the network."
     )
     return errors.UnavailableError(f"Could not reach {remote.url}: {reason}. {advice}")
@@ -196,7 +196,7 @@ def _message(response: httpx.Response) -> str | None:
 def _key_advice(remote: Remote) -> str:
     if remote.is_baseten and remote.name == "baseten":
         return "Set BASETEN_API_KEY, or log in: kingpost login baseten"
-    if remote.name == "local" or "://" in remote.name:
+    if remote.name == LOCAL or "://" in remote.name:
         return "Set KINGPOST_API_KEY, or log in: kingpost login NAME --url " + remote.url
     return f"Log in again: kingpost login {remote.name}"
 

@@ -1,16 +1,27 @@
 """Where a key goes: the remotes file, the choice of a remote, and what may not happen to a key."""
 
 import stat
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kingpost.client import remotes
-from kingpost.client.remote import BASETEN_URL, Remote, is_loopback, normalize_url, segment
+from kingpost.client.remote import (
+    BASETEN_URL,
+    Remote,
+    check_key,
+    is_loopback,
+    normalize_url,
+    refuse_clear_key,
+    segment,
+)
 from kingpost.client.remotes import Remotes
 from kingpost.errors import ConflictError, ForbiddenError, InvalidInputError, NotFoundError
+from kingpost.settings import DataFolder, Settings, write_settings
 
 names = st.from_regex(r"[0-9A-Za-z][0-9A-Za-z_.\-]{0,20}", fullmatch=True)
 urls = st.builds(
@@ -138,6 +149,35 @@ def test_this_machine_needs_no_login(tmp_path: Path) -> None:
     assert remotes.resolve("https://elsewhere", Remotes(), env).api_key is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"port": 8123}, "http://127.0.0.1:8123"),
+        ({"host": "0.0.0.0", "port": 1}, "http://localhost:1"),
+        ({"host": "::1"}, "http://[::1]:8000"),
+        ({"host": "gpu-box", "tls_cert": Path("/c")}, "https://localhost:8000"),
+    ],
+)
+def test_this_machines_platform_is_found_on_its_port(
+    tmp_path: Path, changes: dict[str, Any], url: str
+) -> None:
+    data = DataFolder(tmp_path / "kingpost")
+    data.run.mkdir(parents=True)
+    write_settings(Settings(data=data, **changes), data.run / "settings.json")
+    env = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    assert remotes.resolve(None, Remotes(), env).url == url
+
+
+@given(st.binary())
+def test_whatever_was_left_leads_somewhere(left: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = DataFolder(Path(folder))
+        data.run.mkdir()
+        (data.run / "settings.json").write_bytes(left)
+        assert is_loopback(remotes.local_url(data))
+
+
 def test_a_kingpost_key_never_goes_to_baseten(tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path), "KINGPOST_API_KEY": "kingpost.key", "BASETEN_API_KEY": "b.key"}
     assert remotes.resolve("baseten", Remotes(), env).api_key == "b.key"
@@ -147,11 +187,11 @@ def test_a_kingpost_key_never_goes_to_baseten(tmp_path: Path) -> None:
 
 def test_a_key_does_not_cross_a_network_in_clear_without_consent() -> None:
     with pytest.raises(ConflictError) as refused:
-        remotes.refuse_clear_key(Remote("gpu", "http://10.0.0.5:8000", "k.secret"))
+        refuse_clear_key(Remote("gpu", "http://10.0.0.5:8000", "k.secret"))
     assert "k.secret" not in refused.value.message
-    remotes.refuse_clear_key(Remote("gpu", "http://10.0.0.5:8000", "k.secret", insecure=True))
-    remotes.refuse_clear_key(Remote("gpu", "https://10.0.0.5:8000", "k.secret"))
-    remotes.refuse_clear_key(Remote("gpu", "http://127.0.0.1:8000", "k.secret"))
+    refuse_clear_key(Remote("gpu", "http://10.0.0.5:8000", "k.secret", insecure=True))
+    refuse_clear_key(Remote("gpu", "https://10.0.0.5:8000", "k.secret"))
+    refuse_clear_key(Remote("gpu", "http://127.0.0.1:8000", "k.secret"))
 
 
 def test_a_remote_does_not_show_its_key() -> None:
@@ -161,4 +201,4 @@ def test_a_remote_does_not_show_its_key() -> None:
 @pytest.mark.parametrize("key", ["", "  ", "a b", "a\nb", "clé"])
 def test_what_is_no_key(key: str) -> None:
     with pytest.raises(InvalidInputError):
-        remotes.check_key(key)
+        check_key(key)
