@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 
 OURS = {
+    "DeploymentV1": ("status_reason",),
     "PrepareModelUploadResponseV1": ("endpoint_url",),
     "GetBlobCredentialsResponseV1": ("endpoint_url",),
 }

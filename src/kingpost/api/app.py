@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from kingpost.api import graphql, s3
+from kingpost.api import graphql, pages, s3
 from kingpost.api.download import Downloads
 from kingpost.api.errors import ErrorBoundary, Render, as_graphql, as_json, as_s3
 from kingpost.api.rest import routes as rest
@@ -19,6 +19,7 @@ def make_app(platform: Platform) -> ASGIApp:
     downloads = Downloads(platform)
     router = Router(
         [
+            *pages.routes(platform),
             *graphql.routes(platform),
             *s3.routes(platform),
             *downloads.routes(),

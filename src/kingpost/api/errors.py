@@ -55,7 +55,6 @@ Render = Callable[[Refusal], Response]
 def describe(error: Exception, request_id: str) -> Refusal:
     """What to tell a client. Logs the error when it is none of ours."""
     if isinstance(error, OSError) and error.errno in _FULL:
-        log.error("storage full request_id=%s errno=%s", request_id, error.errno)
         error = StorageFullError(
             "The disk that holds the data folder is full; nothing was changed. "
             "Free some space and repeat the request."

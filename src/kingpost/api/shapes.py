@@ -72,6 +72,8 @@ class Backpressure(Shape, frozen=True, kw_only=True):
 
 
 class Deployment(Shape, frozen=True, kw_only=True):
+    """`status_reason` is ours: why it has this status, or what it waits for, in words."""
+
     id: str
     created_at: datetime
     name: str
@@ -86,6 +88,7 @@ class Deployment(Shape, frozen=True, kw_only=True):
     labels: dict[str, Any] | None
     region: Region | None = None
     request_backpressure_settings: Backpressure
+    status_reason: str | None = None
 
 
 class Deployments(Shape, frozen=True, kw_only=True):

@@ -49,6 +49,7 @@ class Views:
             environment=deployment.environment,
             labels=deployment.labels,
             request_backpressure_settings=shapes.Backpressure(policy=deployment.backpressure),
+            status_reason=deployment.reason,
         )
 
     def environment(self, team_id: str, environment: domain.Environment) -> shapes.Environment:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 import pytest
 from hypothesis import assume, given
@@ -13,10 +10,10 @@ from hypothesis import strategies as st
 
 from kingpost.api.s3 import sigv4
 from kingpost.api.s3.errors import S3Error
+from tests.support.sigv4_signer import EMPTY_HASH, signed_headers
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 KEY, SECRET, TOKEN = "KPEXAMPLE", "a secret", "a token"
-BODY_HASH = hashlib.sha256(b"").hexdigest()
 text = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=20)
 
 
@@ -28,42 +25,15 @@ def sign(
     when: datetime = NOW,
     token: str = TOKEN,
 ) -> sigv4.SignedRequest:
-    """A PUT signed step by step as AWS describes it, not with the code under test."""
-    stamp = f"{when:%Y%m%dT%H%M%SZ}"
-    sent = {
+    fixed = {
         "host": "localhost:8000",
-        "x-amz-content-sha256": BODY_HASH,
-        "x-amz-date": stamp,
+        "x-amz-content-sha256": EMPTY_HASH,
         "x-amz-security-token": token,
-        **(headers or {}),
     }
-    names = ";".join(sorted(sent))
-    raw_path = quote(path, safe="/-_.~")
-    encoded = sorted((quote(k, safe="-_.~"), quote(v, safe="-_.~")) for k, v in query.items())
-    raw_query = "&".join(f"{k}={v}" for k, v in encoded)
-    canonical = "\n".join(
-        [
-            "PUT",
-            raw_path,
-            raw_query,
-            *(f"{name}:{sent[name].strip()}" for name in sorted(sent)),
-            "",
-            names,
-            BODY_HASH,
-        ]
+    raw_path, raw_query, sent = signed_headers(
+        "PUT", path, query, {**fixed, **(headers or {})}, key=KEY, secret=SECRET, now=when
     )
-    scope = f"{when:%Y%m%d}/us-east-1/s3/aws4_request"
-    to_sign = "\n".join(
-        ["AWS4-HMAC-SHA256", stamp, scope, hashlib.sha256(canonical.encode()).hexdigest()]
-    )
-    key = f"AWS4{SECRET}".encode()
-    for part in scope.split("/"):
-        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
-    signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
-    authorization = (
-        f"AWS4-HMAC-SHA256 Credential={KEY}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    wire = [(k.encode(), v.encode()) for k, v in (sent | {"authorization": authorization}).items()]
+    wire = [(name.encode(), value.encode()) for name, value in sent.items()]
     return sigv4.SignedRequest("PUT", raw_path.encode(), raw_query.encode(), wire)
 
 

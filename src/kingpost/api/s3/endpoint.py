@@ -154,7 +154,11 @@ class _Endpoint:
             listed = parse_part_list(await inputs.read_body(request, _MAX_LIST_BYTES))
         except TooLargeError as error:
             raise invalid("The list of parts is too long.", "MalformedXML") from error
-        whole, etag = await asyncio.to_thread(parts.join, listed)
+        try:
+            whole, etag = await asyncio.to_thread(parts.join, listed)
+        except OSError:
+            await asyncio.to_thread(parts.drop)
+            raise
         await self._finish(upload, whole, etag)
         return _completed(request, upload, f'"{etag}"')
 
@@ -167,6 +171,9 @@ class _Endpoint:
         self._finishing.add(upload.key)
         try:
             await asyncio.to_thread(self._take, upload, file, etag)
+        except BaseException:
+            await asyncio.to_thread(file.unlink, missing_ok=True)
+            raise
         finally:
             self._finishing.discard(upload.key)
 
