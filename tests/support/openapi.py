@@ -44,7 +44,7 @@ def check(method: str, path: str, answer: Any) -> None:
 
 
 def check_request(schema: str, body: Any) -> bool:
-    """Whether `body` conforms to a request's schema."""
+    """Whether `body` conforms to a request's schema, unknown fields aside."""
     return bool(_validator(f"#/components/schemas/{schema}").is_valid(body))
 
 
@@ -60,9 +60,8 @@ def _template(method: str, path: str) -> str:
 
 @cache
 def _validator(reference: str, *, strict: bool = False) -> jsonschema.Draft202012Validator:
-    schemas = document()["schemas"]
-    if strict:
-        schemas = {name: _closed(name, schema) for name, schema in schemas.items()}
+    change = _closed if strict else _open
+    schemas = {name: change(name, schema) for name, schema in document()["schemas"].items()}
     schema = {"$ref": reference, "components": {"schemas": schemas}}
     return jsonschema.Draft202012Validator(
         schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -79,3 +78,8 @@ def _closed(name: str, schema: dict[str, Any]) -> dict[str, Any]:
         "properties": {**schema["properties"], **ours},
         "additionalProperties": False,
     }
+
+
+def _open(_name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """A request may hold what the document does not know: newer clients keep working."""
+    return {word: value for word, value in schema.items() if word != "additionalProperties"}

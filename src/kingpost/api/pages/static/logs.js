@@ -7,6 +7,13 @@ const SLOW_POLL_MS = 10_000;
 const MAX_LINES = 5000;
 const WEEK_MS = 7 * 24 * 3600 * 1000;
 const SETTLED = new Set(["INACTIVE", "BUILD_FAILED", "BUILD_STOPPED", "DEPLOY_FAILED", "FAILED"]);
+const CLOCK = new Intl.DateTimeFormat([], {
+  hourCycle: "h23",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  fractionalSecondDigits: 3,
+});
 const COLOURS = /\u001b\[[0-9;]*[A-Za-z]/g; // terminal colours, of no use here
 
 const byId = (id) => document.getElementById(id);
@@ -120,11 +127,12 @@ async function readLog(state) {
     seen = new Set(lines.filter((l) => BigInt(l.timestamp) / 1_000_000n === newest).map(nameOf));
     log.append(...fresh.map(render));
     while (log.children.length > MAX_LINES) log.firstElementChild.remove();
-    follow();
   } else if (logs.length === 1000) {
     last += 1_000_000n; // more lines in one millisecond than one answer holds
   }
-  byId("log-note").hidden = log.children.length > 0;
+  log.hidden = log.children.length === 0;
+  byId("log-note").hidden = !log.hidden;
+  if (fresh.length > 0) follow();
 }
 
 function nameOf(line) {
@@ -138,7 +146,7 @@ function render(line) {
   const time = document.createElement("time");
   time.dateTime = at.toISOString();
   time.title = at.toLocaleString();
-  time.textContent = at.toLocaleTimeString([], { hour12: false, fractionalSecondDigits: 3 });
+  time.textContent = CLOCK.format(at);
   const from = document.createElement("span");
   from.className = "from";
   from.textContent = line.replica ?? "platform";
