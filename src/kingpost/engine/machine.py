@@ -76,6 +76,16 @@ def look(mode: SandboxMode, addresses: IPv4Network, instance: str) -> Machine:
                 "Name one that they can reach in /etc/resolv.conf.",
             )
         )
+    blocking = network.blocking_chains() if isolation is Isolation.ROOT else []
+    if blocking:
+        notices.append(
+            Notice(
+                "egress_blocked",
+                f"Another firewall drops what is forwarded (chain {', '.join(blocking)}), so "
+                f"replicas reach nothing outside. Let it accept input interfaces "
+                f"{network.PREFIX}*, and established connections to them.",
+            )
+        )
     return Machine(isolation, groups, resolvers, system_links(), tuple(notices))
 
 

@@ -17,6 +17,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from kingpost.engine.namespaces import Network
 from kingpost.engine.netlink import Netlink, table_exists
 from kingpost.errors import EngineError
@@ -169,6 +171,27 @@ def ensure_route(network: IPv4Network) -> None:
         link.add_unreachable_route(network)
     finally:
         link.close()
+
+
+def blocking_chains() -> list[str]:
+    """Chains of other firewalls that drop by default what is forwarded, so replicas' egress too."""
+    done = subprocess.run(
+        ["nft", "-j", "list", "chains"],
+        capture_output=True,
+        check=False,
+        env={"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"},
+    )
+    return _dropping(done.stdout) if done.returncode == 0 else []
+
+
+def _dropping(listed: bytes) -> list[str]:
+    """From nft's JSON the names of chains, `table name`, whose policy is to drop."""
+    found = [entry.get("chain", {}) for entry in msgspec.json.decode(listed)["nftables"]]
+    return [
+        f"{chain['table']} {chain['name']}"
+        for chain in found
+        if chain.get("hook") == "forward" and chain.get("policy") == "drop"
+    ]
 
 
 def rules_present() -> bool:

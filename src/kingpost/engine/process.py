@@ -141,7 +141,7 @@ class ProcessEngine:
             self._refill.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._starter is not None:
-            await asyncio.to_thread(self._starter.spares.close)
+            await asyncio.to_thread(self._starter.close)
         for known in self._known.values():
             self._unwatch(known)
         self._known.clear()

@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,6 +97,12 @@ class Starter:
     ) -> None:
         uid = self.uid(spec.user) if self.sandboxed else None
         put_files(folder.secrets, secrets, mode=0o400, uid=uid)
+
+    def close(self) -> None:
+        """Let go of what runs nothing: the spares, and the folder for secrets when it is empty."""
+        self.spares.close()
+        with suppress(OSError):
+            self.secrets_root.rmdir()
 
     def finish(self, folder: ReplicaFolder, record: Record) -> Exit:
         """After its shim's end: end what is left, and say how it ended."""

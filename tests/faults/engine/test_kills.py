@@ -67,7 +67,12 @@ async def start_and_kill(root: Path, mode: SandboxMode, after_s: float) -> set[s
         holder.send_signal(signal.SIGKILL)
         names = {line.strip() for line in told}
         holder.wait()
-    return {name for name in names if int(name[1:]) % 3 != 2}
+    return set(filter(stays, names))
+
+
+def stays(replica_id: str) -> bool:
+    """Whether the holder starts this one without stopping it again."""
+    return int(replica_id[1:]) % 3 != 2
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -78,26 +83,25 @@ async def test_a_platform_killed_while_it_starts_replicas(
     root = tmp_path / "data"
     started = await start_and_kill(root, mode, random.Random(seed).uniform(0, 0.6))
     async with running_engine(root, mode) as engine:
-        seen = engine.observe_all()
-        running = {each.replica_id for each in seen if each.phase is Phase.RUNNING}
+        # What was being stopped when the kill came may end at any moment; the rest stands.
+        seen = [each for each in engine.observe_all() if stays(each.replica_id)]
+        running = {each.replica_id for each in seen}
         assert started <= running
-        assert len(running - started) <= 2  # one that had begun, and one about to be stopped
+        assert len(running - started) <= 1  # one that had begun
         for each in seen:
-            if each.phase is Phase.EXITED:  # the kill came while it was being stopped
-                assert int(each.replica_id[1:]) % 3 == 2
-                continue
+            assert each.phase is Phase.RUNNING
             assert each.address is not None
             assert await get(each.address) == "ok"
         starter = engine._ready()
         if starter.machine.groups is not None:
-            assert starter.machine.groups.names() == running
-        assert {path.name for path in starter.secrets_root.iterdir()} == running
-        assert {path.name for path in starter.data.replicas.iterdir()} == {
-            each.replica_id for each in seen
-        }
+            assert set(filter(stays, starter.machine.groups.names())) == running
+        assert {path.name for path in starter.secrets_root.iterdir() if stays(path.name)} == running
+        assert {
+            path.name for path in starter.data.replicas.iterdir() if stays(path.name)
+        } == running
         if mode is SandboxMode.REQUIRE:
             interfaces = [line for line in leftovers(engine) if line.startswith("interface")]
-            assert len(interfaces) == len(running)
+            assert len([line for line in interfaces if stays(line.split()[-1])]) == len(running)
         await stop_all(engine)
         assert leftovers(engine) == []
 

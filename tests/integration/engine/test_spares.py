@@ -23,6 +23,22 @@ async def engine(tmp_path: Path) -> AsyncIterator[ProcessEngine]:
         yield made
 
 
+def alias_of(interface: str) -> str:
+    return Path(f"/sys/class/net/{interface}/ifalias").read_text().strip()
+
+
+def kill(pid: int) -> None:
+    """Kill a child and wait until it is dead, but leave it to be reaped."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def what_is_left(engine: ProcessEngine, pid: int, interface: str) -> list[str]:
+    paths = [Path(f"/proc/{pid}"), Path(f"/sys/class/net/{interface}")]
+    paths += (engine._data.root / "engine" / "spares").iterdir()
+    return [str(path) for path in paths if path.exists()]
+
+
 def spares(engine: ProcessEngine) -> Spares:
     return engine._ready().spares
 
@@ -34,8 +50,7 @@ async def test_a_start_takes_the_spare_and_another_is_made(engine: ProcessEngine
     assert await get(address) == "ok"
     known = engine._known["r1"]
     assert (known.record.interface, known.pid) == (interface, pid)
-    alias = Path(f"/sys/class/net/{interface}/ifalias").read_text().strip()
-    assert alias == engine._ready().alias("r1")
+    assert alias_of(interface) == engine._ready().alias("r1")
     await eventually(lambda: len(spares(engine).processes()) == 1, "a new spare is there")
     await engine.stop("r1", grace_s=5)
     assert leftovers(engine) == []
@@ -43,8 +58,7 @@ async def test_a_start_takes_the_spare_and_another_is_made(engine: ProcessEngine
 
 async def test_a_killed_spare_is_not_used(engine: ProcessEngine) -> None:
     (pid,) = spares(engine).processes()
-    os.kill(pid, signal.SIGKILL)
-    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    kill(pid)
     address = await engine.start(python_spec("r1", PROBE), {}, {})
     assert await get(address) == "ok"
     assert engine._known["r1"].pid != pid
@@ -71,6 +85,4 @@ async def test_a_spare_ends_with_its_engine(engine: ProcessEngine) -> None:
     (pid,) = spares(engine).processes()
     (interface,) = spares(engine).interfaces()
     await engine.close()
-    assert not Path(f"/proc/{pid}").exists()
-    assert not Path(f"/sys/class/net/{interface}").exists()
-    assert list((engine._data.root / "engine" / "spares").iterdir()) == []
+    assert what_is_left(engine, pid, interface) == []

@@ -74,6 +74,17 @@ def test_rules_may_be_put_again_and_by_several_platforms() -> None:
     assert listed.count("hook input") == 1
 
 
+def test_a_firewall_that_drops_what_is_forwarded_is_found() -> None:
+    def work(_: Network) -> tuple[list[str], list[str]]:
+        network.ensure_rules(network.DEFAULT_RANGE)
+        before = network.blocking_chains()
+        chain = "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }"
+        subprocess.run(["nft", f"add table ip filter; {chain}"], check=True)
+        return before, network.blocking_chains()
+
+    assert in_namespaces(work) == ([], ["filter FORWARD"])
+
+
 def test_an_interface_that_is_taken_is_passed_over() -> None:
     addresses = network.Addresses(IPv4Network("10.66.0.0/29"))
 
