@@ -21,6 +21,7 @@ from kingpost.errors import BuildFailedError, KingpostError, UnavailableError
 _WORKER = Path(__file__).with_name("truss_worker.py")
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _LAST_LINES = 5
+_PATIENCE_S = 2.0
 _log = logging.getLogger(__name__)
 
 
@@ -79,19 +80,19 @@ class TrussClient:
         async with self._lock:
             process = await self._running()
             self._number += 1
+            request = {"id": self._number, "op": op, "args": args}
+            task = asyncio.create_task(self._exchange(process, request))
             try:
                 async with asyncio.timeout(deadline_s):
-                    answer = await self._exchange(
-                        process, {"id": self._number, "op": op, "args": args}
-                    )
+                    answer = await asyncio.shield(task)
             except TimeoutError:
-                await self._end()
+                await self._settle(task, 0)
                 raise BuildFailedError(
                     f"Reading the Truss took longer than {deadline_s:.0f} s. "
                     "Look for very large or deeply nested values in config.yaml."
                 ) from None
             except BaseException:
-                await self._end()
+                await self._settle(task)
                 raise
         if "refused" in answer:
             raise BuildFailedError(answer["refused"])
@@ -118,6 +119,16 @@ class TrussClient:
         if answer.get("id") != request["id"]:
             raise TrussWorkerError("The truss worker answered another question.")
         return answer
+
+    async def _settle(
+        self, task: asyncio.Task[dict[str, Any]], patience_s: float = _PATIENCE_S
+    ) -> None:
+        """Nobody waits for this answer any more: take it from the pipe, or end the worker."""
+        await asyncio.wait([task], timeout=patience_s)
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self._end()
 
     async def _running(self) -> asyncio.subprocess.Process:
         if self._process is not None and self._process.returncode is None:

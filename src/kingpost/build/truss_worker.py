@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
+MAX_CONFIG_VALUES = 1_000_000
 _WARNS_OF_CONFIGS = ("truss_config.py", "pydantic/main.py")
 _MEMORY_BYTES = 6 * 1024**3
 
@@ -164,7 +165,20 @@ def _raw_config(path: Path) -> dict[str, Any]:
         raise RefusedError(
             f"config.yaml must hold keys and values, and holds a {type(raw).__name__}."
         )
+    if _expanded(raw, {}) > MAX_CONFIG_VALUES:
+        raise RefusedError("config.yaml expands to more values than is allowed.")
     return json.loads(json.dumps(raw, default=str))  # type: ignore[no-any-return]
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """How many values it has once every alias is written out."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = MAX_CONFIG_VALUES + 1  # what holds itself has no end
+        parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_expanded(part, known) for part in parts)
+    return known[id(value)]
 
 
 def _readable(error: Exception) -> list[str]:

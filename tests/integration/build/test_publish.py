@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from kingpost.build.steps import uv_tool
 from kingpost.errors import BuildFailedError, BuildStoppedError, InvalidInputError
 from kingpost.settings import SandboxMode
 from tests.support.archives import file, tar_bytes
@@ -101,6 +102,24 @@ async def test_requirements_files(shop: Workshop, extra: dict[str, str]) -> None
     code = {"model/model.py": "import six\n" + model("six.__version__")}
     runnable = await shop.build({**code, **extra})
     async with shop.serving(runnable) as replica:
+        assert (await replica.predict({}))["answer"] == "1.16.0"
+
+
+async def test_a_uv_lock(shop: Workshop, tmp_path: Path) -> None:
+    project = (
+        '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.9"\n'
+        'dependencies = ["six==1.16.0"]\n'
+    )
+    (tmp_path / "pyproject.toml").write_text(project)
+    process = await asyncio.create_subprocess_exec(uv_tool(), "lock", "--quiet", cwd=tmp_path)
+    assert await process.wait() == 0
+    files = {
+        "config.yaml": config(requirements_file="uv.lock"),
+        "pyproject.toml": project,
+        "uv.lock": (tmp_path / "uv.lock").read_text(),
+        "model/model.py": "import six\n" + model("six.__version__"),
+    }
+    async with shop.serving(await shop.build(files)) as replica:
         assert (await replica.predict({}))["answer"] == "1.16.0"
 
 
