@@ -1,13 +1,18 @@
-"""Fixtures shared by all tests that need a real platform."""
+"""Fixtures shared by all tests that need a real platform, and how property tests run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support.platform import RunningPlatform, platform
+
+# No test here fails for being slow: the machine may be busy with others.
+hypothesis.settings.register_profile("kingpost", deadline=None)
+hypothesis.settings.load_profile("kingpost")
 
 
 @pytest.fixture(scope="session")
