@@ -307,7 +307,13 @@ class ControlDriver:
         self.closed = asyncio.Event()
 
     async def connect(self) -> Hello:
-        reader, self._writer = await asyncio.open_unix_connection(str(self._data.gateway_socket))
+        path = str(self._data.gateway_socket)
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                with contextlib.suppress(OSError):
+                    reader, self._writer = await asyncio.open_unix_connection(path)
+                    break
+                await asyncio.sleep(0.01)
         self._task = asyncio.get_running_loop().create_task(self._read(reader))
         await until(lambda: self.received)
         hello = self.received[0]
@@ -375,8 +381,13 @@ async def gateway_here(
     timeouts: Timeouts | None = None,
     limits: Limits | None = None,
 ) -> AsyncIterator[TestGateway]:
-    """A gateway in this event loop."""
+    """A gateway in this event loop. An exception that escapes a callback of it fails the test."""
     data = DataFolder(folder)
+    escaped: list[str] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(
+        lambda _, context: escaped.append(f"{context['message']}: {context.get('exception')!r}")
+    )
     options = GatewayOptions(
         data=data,
         host_names=host_names,
@@ -400,6 +411,8 @@ async def gateway_here(
         await running.control.close()
         server.close()
         await gateway.stop()
+        loop.set_exception_handler(None)
+    assert not escaped
 
 
 @contextlib.asynccontextmanager

@@ -19,9 +19,12 @@ _CODES: Final = {
     504: "timeout",
 }
 
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 STATUS_LINES: Final[dict[int, bytes]] = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+    status: f"HTTP/1.1 {status} {_PHRASES.get(status, 'Unknown')}".encode()
+    for status in range(100, 600)
 }
+"""Without the line end."""
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -69,10 +72,6 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a fault
         return "".join(lines).encode()
 
 
-def status_line(status: int) -> bytes:
-    return STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode()
-
-
 def render(
     status: int,
     body: bytes,
@@ -85,8 +84,8 @@ def render(
     """A whole JSON answer. `with_body=False` is the answer to HEAD: same headers, no body."""
     return b"".join(
         (
-            status_line(status),
-            b"Content-Type: application/json\r\nContent-Length: ",
+            STATUS_LINES[status],
+            b"\r\nContent-Type: application/json\r\nContent-Length: ",
             str(len(body)).encode(),
             b"\r\nX-Baseten-Request-Id: ",
             request_id,

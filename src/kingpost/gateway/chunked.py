@@ -40,6 +40,8 @@ class ChunkedBody:
 
         Raises `ValueError` when the bytes are not the chunked coding.
         """
+        if self._state == _SIZE and self._framed and not self._line and self._one_chunk(data):
+            return data, False, b""
         out: list[bytes] = []
         at = 0
         end = len(data)
@@ -56,6 +58,15 @@ class ChunkedBody:
                 at = self._take_line(data, at, out)
         done = self._state == _DONE
         return b"".join(out), done, data[at:] if done else b""
+
+    def _one_chunk(self, data: bytes) -> bool:
+        """Whether this is just one whole chunk in canonical form, as a streamed event mostly is."""
+        line_end = data.find(b"\r\n", 1, 18)
+        size = len(data) - line_end - 4
+        if size < 1 or data[:line_end] != b"%x" % size or data[-2:] != b"\r\n":
+            return False
+        self.payload_bytes += size
+        return True
 
     def _take_line(self, data: bytes, at: int, out: list[bytes]) -> int:
         found = data.find(b"\n", at)

@@ -3,6 +3,9 @@
 asyncio sees the end of a connection only by reading it. While reading is paused (back-pressure, a
 held request) the kernel is asked instead: one epoll of our own that waits for hang-ups alone,
 itself watched by the event loop.
+
+What TCP itself hides stays hidden: behind more data than our receive window takes, the end of a
+client's stream is not sent until that is read (a reset is). A deadline bounds such a wait.
 """
 
 from __future__ import annotations

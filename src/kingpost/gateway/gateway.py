@@ -16,7 +16,6 @@ from kingpost.gateway import routing
 from kingpost.gateway.access_log import AccessLog
 from kingpost.gateway.admission import Admission, Dispatched, Lane
 from kingpost.gateway.answers import Refusal
-from kingpost.gateway.auth import Key
 from kingpost.gateway.departures import Departures
 from kingpost.gateway.head import RequestHead
 from kingpost.gateway.http1 import ClientConnection, too_large
@@ -173,7 +172,7 @@ class Gateway:
         action = call.action
         if action.methods is not None and head.method.decode() not in action.methods:
             raise Refusal(405, f"Use {action.methods} for {action.label}.", allow=action.methods)
-        if action in routing.ASYNC_ACTIONS:
+        if action.is_async:
             raise Refusal(
                 501, f"{action.label} is not available yet; use predict, which waits and streams."
             )
@@ -182,62 +181,31 @@ class Gateway:
             return None
         if not lane.slots and not lane.route.wakes:
             raise not_ready(lane.route)
-        if head.content_length > contract.MAX_INFERENCE_BODY_BYTES:
+        if client.content_length > contract.MAX_INFERENCE_BODY_BYTES:
             raise too_large(contract.MAX_INFERENCE_BODY_BYTES)
-        path = self._replica_path(head, lane, call)
+        path, upgrade = self._replica_path(head, lane, call)
         deadline = now + _timeout(head, lane.route)
-        look = now + self.timeouts.look_s
-        if deadline < look:
+        if deadline < now + self.timeouts.look_s:
             self.wheel.set(client, deadline)
-        return self._inference(
-            client, head, lane, key, call, path + query, authority, deadline, now
-        )
+        request = _upstream_head(client, head, path + query, authority, upgrade)
+        return InferenceRelay(client, head, request, upgrade, self, lane, key, call, now, deadline)
 
-    def _inference(
-        self,
-        client: ClientConnection,
-        head: RequestHead,
-        lane: Lane,
-        key: Key,
-        call: Call,
-        target: bytes,
-        authority: bytes,
-        deadline: float,
-        now: float,
-    ) -> Relay:
-        request_id = client.request_id
-        relay = InferenceRelay(
-            client,
-            head,
-            request_id,
-            _request_head(client, head, target, authority),
-            gateway=self,
-            lane=lane,
-            key=key,
-            call=call,
-            deadline_s=deadline,
-            received_s=now,
-        )
-        relay.body_limit = contract.MAX_INFERENCE_BODY_BYTES
-        return relay
-
-    def _replica_path(self, head: RequestHead, lane: Lane, call: Call) -> bytes:
+    def _replica_path(self, head: RequestHead, lane: Lane, call: Call) -> tuple[bytes, bytes]:
+        """(path at the replica, protocol to upgrade to or empty)."""
         if call.action is Action.SYNC:
             if lane.route.development and routing.reaches_control_server(call.path):
                 raise Refusal(404, "Paths below /control are the platform's own.")
+            path = call.path
             if lane.route.rewrites:
-                found = lane.route.rewrites.get(call.path.decode("latin-1"))
-                if found is not None:
-                    return found.encode()
-            return call.path
+                path = lane.route.rewrites.get(path.decode("latin-1"), "").encode() or path
+            return path, head.upgrade
         if call.action is Action.WEBSOCKET:
             if head.upgrade != b"websocket":
                 raise Refusal(
                     426, "This address speaks WebSocket: connect with Upgrade: websocket."
                 )
-            return lane.websocket_path
-        head.upgrade = b""
-        return lane.predict_path
+            return lane.websocket_path, head.upgrade
+        return lane.predict_path, b""
 
     def _wake(self, client: ClientConnection, lane: Lane) -> None:
         if not lane.slots:
@@ -257,14 +225,9 @@ class Gateway:
         authority: bytes,
         target: bytes,
     ) -> Relay:
-        asked = b"X-Kingpost-Authority: %b\r\n" % destination.authority
-        return InternalRelay(
-            client,
-            head,
-            client.request_id,
-            _request_head(client, head, target, authority, asked),
-            self._control,
-        )
+        more = b"X-Kingpost-Authority: %b\r\n" % destination.authority
+        request = _upstream_head(client, head, target, authority, head.upgrade, more)
+        return InternalRelay(client, head, request, head.upgrade, self._control)
 
     def _health(self, client: ClientConnection, head: RequestHead) -> None:
         if head.method not in {b"GET", b"HEAD"}:
@@ -313,39 +276,38 @@ class Gateway:
             self._ticker = self.loop.call_later(TICK_S, self._tick)
 
 
-def _request_head(
+def _upstream_head(
     client: ClientConnection,
     head: RequestHead,
     target: bytes,
     authority: bytes,
+    upgrade: bytes,
     more: bytes = b"",
 ) -> bytes:
-    """The head that goes upstream, ready but for the body."""
-    parts = [head.method, b" ", target, b" HTTP/1.1\r\nHost: ", authority, b"\r\n"]
-    parts += head.lines
-    if head.chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
-    elif head.lengths:
-        parts.append(b"Content-Length: %d\r\n" % head.content_length)
-    if head.upgrade:
-        parts.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % head.upgrade)
-    parts += (
-        _forwarded(client, head),
-        b"X-Forwarded-Host: ",
-        authority,
-        b"\r\nX-Baseten-Request-Id: ",
+    """The whole head that goes upstream. What is the same for the next such request is kept."""
+    if head.prefix_target != target:
+        head.prefix_target = target
+        lines = [b"%b %b HTTP/1.1" % (head.method, target), b"Host: " + authority, *head.lines]
+        if head.chunked:
+            lines.append(b"Transfer-Encoding: chunked")
+        if upgrade:
+            lines += (b"Connection: Upgrade", b"Upgrade: " + upgrade)
+        lines += (_forwarded(client, head), b"X-Forwarded-Host: " + authority, more)
+        head.prefix = b"\r\n".join(lines)
+    length = client.content_length
+    if length < 0:
+        return b"%bX-Baseten-Request-Id: %b\r\n\r\n" % (head.prefix, client.request_id)
+    return b"%bContent-Length: %d\r\nX-Baseten-Request-Id: %b\r\n\r\n" % (
+        head.prefix,
+        length,
         client.request_id,
-        b"\r\n",
-        more,
-        b"\r\n",
     )
-    return b"".join(parts)
 
 
 def _forwarded(client: ClientConnection, head: RequestHead) -> bytes:
     """In absolute form the target's scheme is the client's, who may be behind a TLS relay."""
     if head.target[:7].lower() == b"http://":
-        return client.forwarded.replace(b"Proto: https\r\n", b"Proto: http\r\n")
+        return client.forwarded.replace(b"Proto: https", b"Proto: http")
     return client.forwarded
 
 

@@ -25,56 +25,50 @@ def bad(message: str) -> Refusal:
     return Refusal(400, message, close=True)
 
 
-def http_minor(line: bytes, method: bytes, target: bytes) -> int:
-    """0 or 1. The request line must be exactly `method SP target SP HTTP/1.x`."""
-    version = line[-9:]
-    if version == b" HTTP/1.1":
+def request_line(line: bytes) -> tuple[bytes, bytes, int]:
+    """(method, target, minor version). Must be exactly `method SP target SP HTTP/1.x`."""
+    parts = line.split(b" ")
+    version = parts[-1]
+    if version == b"HTTP/1.1":
         minor = 1
-    elif version == b" HTTP/1.0":
+    elif version == b"HTTP/1.0":
         minor = 0
     else:
         raise Refusal(505, "This server speaks HTTP/1.1 and HTTP/1.0.", close=True)
-    if line != method + b" " + target + version:
+    if len(parts) != 3 or not parts[1]:
         raise bad("The request line must be a method, a target and a version, one space between.")
-    if b"#" in target:
+    if b"#" in parts[1]:
         raise bad("A request target has no fragment; encode '#' as %23.")
-    return minor
+    return parts[0], parts[1], minor
 
 
-def check_host(hosts: list[bytes], minor: int) -> bytes:
-    """The one Host; `localhost` for HTTP/1.0 without any (health checks of load balancers)."""
-    if len(hosts) > 1:
-        raise bad("A request has exactly one Host header; this one has several.")
-    if not hosts or not hosts[0]:
-        if minor:
-            raise bad("A request has exactly one Host header; this one has none.")
-        return b"localhost"
-    host = hosts[0]
-    if not _HOST_BYTES.issuperset(host):
-        raise bad("The Host header is not a host name or address with an optional port.")
-    return host
+def no_host(minor: int) -> bytes:
+    """The host of a request that names none: `localhost` for HTTP/1.0 (load balancers' checks)."""
+    if minor:
+        raise bad("A request has exactly one Host header; this one has none.")
+    return b"localhost"
 
 
-def check_framing(lengths: list[bytes], codings: list[bytes], minor: int) -> tuple[int, bool]:
-    """(content length, chunked) of a request body; (0, False) when there is none."""
-    if codings:
-        if lengths:
-            raise bad("A request has a Content-Length or a Transfer-Encoding, not both.")
-        if not minor:
-            raise bad("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
-        if len(codings) > 1 or codings[0].lower() != b"chunked":
-            raise Refusal(501, "The only Transfer-Encoding taken here is 'chunked'.", close=True)
-        return 0, True
-    if not lengths:
-        return 0, False
-    return content_length(lengths), False
+def is_host(host: bytes) -> bool:
+    """Whether it has only the characters of a host name or address with an optional port."""
+    return bool(host) and _HOST_BYTES.issuperset(host)
 
 
-def content_length(lengths: list[bytes]) -> int:
-    """Raises `Refusal` unless there is one plain decimal number of at most 18 digits."""
-    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > 18:
+def check_coding(coding: bytes, length: int, minor: int) -> None:
+    """A request's Transfer-Encoding must be `chunked`, alone."""
+    if length >= 0:
+        raise bad("A request has a Content-Length or a Transfer-Encoding, not both.")
+    if not minor:
+        raise bad("HTTP/1.0 has no Transfer-Encoding; send a Content-Length.")
+    if coding.lower() != b"chunked":
+        raise Refusal(501, "The only Transfer-Encoding taken here is 'chunked'.", close=True)
+
+
+def content_length(value: bytes) -> int:
+    """Raises `Refusal` unless it is a plain decimal number of at most 18 digits."""
+    if not value.isdigit() or len(value) > 18:
         raise bad("A message has one Content-Length, a plain decimal number.")
-    return int(lengths[0])
+    return int(value)
 
 
 def partial_head(data: bytearray) -> None:

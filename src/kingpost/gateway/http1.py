@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from kingpost.gateway import guard
 from kingpost.gateway.answers import Refusal, render
 from kingpost.gateway.chunked import ChunkedBody
-from kingpost.gateway.head import RequestHead, parse_request
+from kingpost.gateway.head import RequestHead, RequestHeads
 from kingpost.gateway.ids import new_request_id
 
 if TYPE_CHECKING:
@@ -29,14 +29,10 @@ _ENDLESS: Final = 1 << 62
 _BODY: Final = 1
 _PIPELINE: Final = 2
 
-_KEEP_ALIVE_END: Final = b"\r\n\r\n"
-_CLOSE_END: Final = b"\r\nConnection: close\r\n\r\n"
-_KEEP_ALIVE_10_END: Final = b"\r\nConnection: keep-alive\r\n\r\n"
-
 
 class ClientConnection(asyncio.Protocol):
     """`keep_alive`: whether the connection lives on after the present answer. `forwarded` are the
-    header lines that tell an upstream who asked.
+    header lines that tell an upstream who asked. `content_length` is the present request's, or -1.
     """
 
     __slots__ = (
@@ -49,10 +45,12 @@ class ClientConnection(asyncio.Protocol):
         "_expects",
         "_full_since_s",
         "_full_size",
+        "_heads",
         "_lingers",
         "_lost",
         "_paused",
         "_since_s",
+        "content_length",
         "fd",
         "forwarded",
         "gateway",
@@ -79,6 +77,8 @@ class ClientConnection(asyncio.Protocol):
         self.fd = -1
         self.forwarded = b""
         self.peer = ""
+        self.content_length = -1
+        self._heads = RequestHeads()
         self._buffer = bytearray()
         self._chunked: ChunkedBody | None = None
         self._body_left = 0
@@ -101,7 +101,7 @@ class ClientConnection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else "127.0.0.1"
         scheme = "https" if transport.get_extra_info("sslcontext") else "http"
-        self.forwarded = f"X-Forwarded-For: {self.peer}\r\nX-Forwarded-Proto: {scheme}\r\n".encode()
+        self.forwarded = f"X-Forwarded-For: {self.peer}\r\nX-Forwarded-Proto: {scheme}".encode()
         self._since_s = now = time.monotonic()
         self.gateway.opened(self, now)
 
@@ -144,19 +144,30 @@ class ClientConnection(asyncio.Protocol):
 
     # From the relay.
 
-    def write(self, data: bytes) -> None:
-        if not self._lost:
-            self.transport.write(data)
+    @property
+    def full(self) -> bool:
+        """Whether the client does not keep up with its answers."""
+        return self._full_since_s > 0.0
 
-    def answer_end(self) -> bytes:
-        """What ends an answer's head, after the request id."""
-        if self.gateway.draining:
-            self.keep_alive = False
-        if not self.keep_alive:
-            return _CLOSE_END
-        if self.head is not None and self.head.minor == 0:
-            return _KEEP_ALIVE_10_END
-        return _KEEP_ALIVE_END
+    def write_answer(
+        self, block: bytes, more: bytes, framing: bytes, body: bytes, *, final: bool
+    ) -> None:
+        """Send an answer's head, and the part of its body that is there.
+
+        `final` unless the connection becomes a tunnel.
+        """
+        connection = b""
+        if final:
+            if self.keep_alive and not self.gateway.draining:
+                if self.head is not None and self.head.minor == 0:
+                    connection = b"Connection: keep-alive\r\n"
+            else:
+                self.keep_alive = False
+                connection = b"Connection: close\r\n"
+        self.transport.write(
+            b"%b%b%b%bX-Baseten-Request-Id: %b\r\n\r\n%b"
+            % (block, more, framing, connection, self.request_id, body)
+        )
 
     def answered(self) -> None:
         """The answer is written; go on with the next request, or close."""
@@ -305,35 +316,37 @@ class ClientConnection(asyncio.Protocol):
     def _request(self, raw: bytes, rest: bytes) -> None:
         self.request_id = new_request_id()
         try:
-            self.head = head = parse_request(raw)
+            self.head, length = self._heads.read(raw)
         except Refusal as refusal:
             self._begin_broken()
             self.refuse(refusal)
             return
+        head = self.head
         self._answer_open = True
+        self.content_length = length
         self.keep_alive = head.keep_alive
         self._expects = bool(head.expect)
-        body = rest
-        length = head.content_length
-        if head.chunked:
-            self._chunked = ChunkedBody()
+        length = max(length, 0)
+        whole = not head.chunked and length <= len(rest)
+        if whole:
+            if length < len(rest):
+                self._buffer += rest[length:]
+                rest = rest[:length]
+        else:
             self._body_open = True
-        elif length:
             self._body_left = length
-            self._body_open = True
-        elif rest:
-            body = b""
-            self._buffer += rest
+            if head.chunked:
+                self._chunked = ChunkedBody()
         try:
             relay = self.gateway.dispatch(self, head)
         except Refusal as refusal:
             self.refuse(refusal)
-        else:
-            self.relay = relay
-        if self._body_open:
-            self._first_body(body)
-        elif self.relay is not None:
-            self.relay.start(b"", done=True)
+            relay = None
+        self.relay = relay
+        if not whole:
+            self._first_body(rest)
+        elif relay is not None:
+            relay.start(rest, True)
 
     def _first_body(self, data: bytes) -> None:
         relay = self.relay
@@ -343,7 +356,7 @@ class ClientConnection(asyncio.Protocol):
             return
         piece, done = self._take_body(data) if data else (b"", False)
         if self.relay is relay:
-            relay.start(piece, done=done)
+            relay.start(piece, done)
             if not done:
                 self._since_s = time.monotonic()
 
@@ -364,7 +377,7 @@ class ClientConnection(asyncio.Protocol):
             if not self.tunnel:
                 self._since_s = time.monotonic()
             if piece or done:
-                relay.body(piece, done=done)
+                relay.body(piece, done)
 
     def _take_body(self, data: bytes) -> tuple[bytes, bool]:
         """(what to pass on, whether the body has ended); what follows it goes into the buffer."""
@@ -415,7 +428,8 @@ class ClientConnection(asyncio.Protocol):
     def _next(self) -> None:
         self._since_s = time.monotonic()
         self.head = None
-        self._resume(_PIPELINE)
+        if self._paused:
+            self._resume(_PIPELINE)
         if self._buffer:
             # Not from here: a long row of pipelined requests would be as deep a stack.
             self._answer_open = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from kingpost.gateway.access_log import Line
+from kingpost import contract
 from kingpost.gateway.admission import HeldFullError, Lane, RejectedError, Slot
 from kingpost.gateway.answers import CONTINUE, Refusal
 from kingpost.gateway.auth import Key
@@ -31,57 +31,50 @@ class InferenceRelay(Relay):
     connection could not be made, or the truss server answered that its model is not loaded.
     """
 
-    __slots__ = (
-        "_examined",
-        "_kept",
-        "attempts",
-        "body_limit",
-        "call",
-        "deadline_s",
-        "dispatched_s",
-        "first_byte_s",
-        "gateway",
-        "held_bytes",
-        "key",
-        "lane",
-        "received_s",
-        "slot",
-        "tenant",
-    )
+    body_limit = contract.MAX_INFERENCE_BODY_BYTES
+
+    slot: Slot | None = None
+    attempts = 0
+    held_bytes = 0
+    dispatched_s = 0.0
+    first_byte_s = 0.0
+
+    _examined: tuple[ResponseHead, int, list[bytes]] | None = None
 
     def __init__(
         self,
         client: ClientConnection,
         head: RequestHead,
-        request_id: bytes,
-        request_head: bytes,
-        *,
+        request: bytes,
+        upgrade: bytes,
         gateway: Gateway,
         lane: Lane,
         key: Key,
         call: Call,
-        deadline_s: float,
         received_s: float,
+        deadline_s: float,
     ) -> None:
-        super().__init__(client, head, request_id, request_head)
+        self.client = client
+        self.head = head
+        self.request = request
+        self.upgrade = upgrade
+        self.expects = bool(head.expect)
+        self.framed = head.minor == 1
         self.gateway = gateway
         self.lane = lane
         self.key = key
-        self.tenant = key.id
         self.call = call
-        self.deadline_s = deadline_s
+        self.tenant = key.id
         self.received_s = received_s
-        self.dispatched_s = 0.0
-        self.first_byte_s = 0.0
-        self.held_bytes = 0
-        self.attempts = 0
-        self.slot: Slot | None = None
+        self.deadline_s = deadline_s
+        self._pending: list[bytes] = []
         self._kept: list[bytes] | None = []
-        self._examined: tuple[ResponseHead, list[bytes]] | None = None
 
-    def start(self, body: bytes, *, done: bool) -> None:
-        self._take(body, done=done)
-        self.held_bytes = len(body)
+    def start(self, body: bytes, done: bool) -> None:
+        self._request_done = done
+        if body:
+            self._pending.append(body)
+            self.bytes_in = self.held_bytes = len(body)
         gateway = self.gateway
         try:
             slot = gateway.admission.enter(self.lane, self, self.received_s)
@@ -90,13 +83,13 @@ class InferenceRelay(Relay):
         except RejectedError:
             self.fail(_rejected(), "refused")
         else:
-            if slot is None:
-                if self.head.expect and not done:
-                    self.client.write(CONTINUE)
-                    self.head.expect = b""
-                gateway.held(self.lane)
-            else:
+            if slot is not None:
                 self.admitted(slot)
+            else:
+                if self.expects and not done:
+                    self.client.transport.write(CONTINUE)
+                    self.expects = False
+                gateway.held(self.lane)
 
     def admitted(self, slot: Slot) -> None:
         """A replica has a place for it."""
@@ -115,9 +108,9 @@ class InferenceRelay(Relay):
         else:
             self.fail(not_ready(route), "refused")
 
-    def body(self, data: bytes, *, done: bool) -> None:
+    def body(self, data: bytes, done: bool) -> None:
         if self.upstream is None:
-            super().body(data, done=done)
+            super().body(data, done)
             if self.slot is None and not self.gateway.admission.grew(self, len(data)):
                 self.client.pause_body()
             return
@@ -126,7 +119,7 @@ class InferenceRelay(Relay):
                 self._kept = None
             else:
                 self._kept.append(data)
-        super().body(data, done=done)
+        super().body(data, done)
 
     def check(self, now: float) -> float | None:
         if self.tunnel:
@@ -144,54 +137,55 @@ class InferenceRelay(Relay):
         )
         return None
 
-    def answer(self, head: ResponseHead, body: bytes, *, done: bool, reusable: bool) -> None:
-        if not self.first_byte_s:
-            self.first_byte_s = time.monotonic()
-        if self.slot is not None and self.slot.ejected_until_s:
-            self.gateway.admission.restore(self.slot)
-        if head.status == 503 and self._kept is not None and self._may_be_unloaded(head):
+    def answer(
+        self, head: ResponseHead, length: int, body: bytes, done: bool, reusable: bool
+    ) -> None:
+        self.first_byte_s = time.monotonic()
+        slot = self.slot
+        if slot is not None and slot.ejected_until_s:
+            self.gateway.admission.restore(slot)
+        if head.status == 503 and self._may_be_unloaded(head, length):
             if done:
-                self._examine(head, body, reusable=reusable)
+                self._examine(head, length, body, reusable)
             else:
-                self._examined = (head, [body])
+                self._examined = (head, length, [body])
             return
-        head.lines.append(_ATTEMPTS[self.attempts])
-        super().answer(head, body, done=done, reusable=reusable)
+        self.more = _ATTEMPTS[self.attempts]
+        super().answer(head, length, body, done, reusable)
 
-    def answer_body(self, data: bytes, *, done: bool, reusable: bool) -> None:
+    def answer_body(self, data: bytes, done: bool, reusable: bool) -> None:
         if self._examined is not None:
-            examined, parts = self._examined
+            examined, length, parts = self._examined
             parts.append(data)
             if done:
                 self._examined = None
-                self._examine(examined, b"".join(parts), reusable=reusable)
+                self._examine(examined, length, b"".join(parts), reusable)
             return
-        super().answer_body(data, done=done, reusable=reusable)
+        super().answer_body(data, done, reusable)
 
-    def _forget_pending(self) -> None:
-        if not self.over and self._kept is not None:
-            if self._pending_bytes <= KEPT_BODY_BYTES:
-                self._kept = self._pending
-            else:
-                self._kept = None
-        super()._forget_pending()
+    def _sent_pending(self) -> None:
+        if self.bytes_in <= KEPT_BODY_BYTES:
+            self._kept = self._pending
+        else:
+            self._kept = None
+        self._pending = []
 
-    def _may_be_unloaded(self, head: ResponseHead) -> bool:
+    def _may_be_unloaded(self, head: ResponseHead, length: int) -> bool:
         """Whether the truss server, not the model's code, may have said it (its errors.py)."""
         return (
             head.error_source == b"04"
             and head.error_code == b"600"
             and self.attempts < MAX_ATTEMPTS
-            and head.content_length is not None
-            and head.content_length <= _MAX_EXAMINED_BYTES
+            and 0 <= length <= _MAX_EXAMINED_BYTES
+            and self._kept is not None
             and self._request_done
         )
 
-    def _examine(self, head: ResponseHead, body: bytes, *, reusable: bool) -> None:
+    def _examine(self, head: ResponseHead, length: int, body: bytes, reusable: bool) -> None:
         """Pass a whole 503 on, unless it says that the model is not loaded: then try again."""
         if b'"Model with name ' not in body or b" is not ready." not in body:
-            head.lines.append(_ATTEMPTS[self.attempts])
-            super().answer(head, body, done=True, reusable=reusable)
+            self.more = _ATTEMPTS[self.attempts]
+            super().answer(head, length, body, True, reusable)
             return
         conn, self.upstream = self.upstream, None
         if conn is not None:
@@ -214,7 +208,6 @@ class InferenceRelay(Relay):
             return
         if self._kept:
             self._pending = self._kept
-            self._pending_bytes = sum(map(len, self._kept))
         self._kept = []
         self.first_byte_s = 0.0
         gateway = self.gateway
@@ -224,7 +217,7 @@ class InferenceRelay(Relay):
         if not self.lane.slots and not self.lane.route.wakes:
             self.fail(Refusal(502, "The model's server could not be reached."), "upstream_failed")
             return
-        self.held_bytes = self._pending_bytes
+        self.held_bytes = sum(map(len, self._pending))
         other = gateway.admission.again(self.lane, self, now)
         if other is not None:
             self.admitted(other)
@@ -233,33 +226,32 @@ class InferenceRelay(Relay):
         slot, self.slot = self.slot, None
         gateway = self.gateway
         now = time.monotonic()
-        gateway.access_log.add(self._line(ended, slot, now))
+        first = self.first_byte_s
+        received = self.received_s
+        gateway.access_log.add(
+            (
+                self.client.request_id,
+                self.key.id,
+                self.call.model_id,
+                self.call.action.label,
+                self.lane.route.id,
+                slot.id if slot is not None else "",
+                self.head.method,
+                self.status,
+                (self.dispatched_s or now) - received,
+                first - received if first else None,
+                now - received,
+                self.bytes_in,
+                self.bytes_out,
+                ended,
+            )
+        )
         if slot is None:
             gateway.admission.abandon(self.lane, self)
         else:
             dispatched = gateway.admission.leave(slot, now)
             if dispatched:
                 gateway.send_on(dispatched)
-
-    def _line(self, ended: str, slot: Slot | None, now: float) -> Line:
-        received = self.received_s
-        return Line(
-            time=time.time(),
-            request_id=self.request_id.decode(),
-            key=self.key.id,
-            model=self.call.model_id,
-            deployment=self.lane.route.id,
-            replica=slot.id if slot is not None else "",
-            method=self.head.method.decode(),
-            action=self.call.action.label,
-            status=self.status,
-            held_ms=round(((self.dispatched_s or now) - received) * 1000, 2),
-            ttfb_ms=round((self.first_byte_s - received) * 1000, 2) if self.first_byte_s else None,
-            total_ms=round((now - received) * 1000, 2),
-            bytes_in=self.bytes_in,
-            bytes_out=self.bytes_out,
-            ended=ended,
-        )
 
 
 def _too_many_held() -> Refusal:

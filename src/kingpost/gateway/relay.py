@@ -11,7 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from kingpost import contract
-from kingpost.gateway.answers import CONTINUE, Refusal, status_line
+from kingpost.gateway.answers import CONTINUE, Refusal
 from kingpost.gateway.head import RequestHead, ResponseHead
 from kingpost.gateway.upstream import Endpoint, UpstreamConnection
 
@@ -22,79 +22,58 @@ _log = logging.getLogger(__name__)
 
 KEPT_BODY_BYTES: Final = contract.MIB
 
-_PLAIN: Final = 0
-_WRAP: Final = 1
-
 
 class Relay:
-    """`request_head` is what goes upstream before the body. Ends by `client.answered(...)` or
-    `client.refuse(...)`, once.
-    """
+    """`request` is the whole head that goes upstream; `upgrade` the protocol that it asks for.
+    Ends by `client.answered()`, `client.refuse(...)` or `client.cut_off()`, once.
 
-    __slots__ = (
-        "_connecting",
-        "_mode",
-        "_pending",
-        "_pending_bytes",
-        "_request_done",
-        "_request_head",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "framed",
-        "head",
-        "over",
-        "request_id",
-        "started",
-        "status",
-        "tunnel",
-        "upstream",
-    )
+    `status` is what the client has been told, 0 before that; `framed` says that it understands
+    chunked bodies; `more` are header lines for its answer.
+    """
 
     body_limit: int | None = None
 
+    over = False
+    tunnel = False
+    status = 0
+    bytes_in = 0
+    bytes_out = 0
+    upstream: UpstreamConnection | None = None
+
+    _connecting: asyncio.Task[None] | None = None
+    _request_done = False
+    _wraps = False
+
+    more = b""
+
     def __init__(
-        self,
-        client: ClientConnection,
-        head: RequestHead,
-        request_id: bytes,
-        request_head: bytes,
+        self, client: ClientConnection, head: RequestHead, request: bytes, upgrade: bytes
     ) -> None:
         self.client = client
         self.head = head
-        self.request_id = request_id
+        self.request = request
+        self.upgrade = upgrade
+        self.expects = bool(head.expect)
         self.framed = head.minor == 1
-        self.started = False
-        self.over = False
-        self.tunnel = False
-        self.status = 0
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.upstream: UpstreamConnection | None = None
-        self._request_head = request_head
-        self._connecting: asyncio.Task[None] | None = None
         self._pending: list[bytes] = []
-        self._pending_bytes = 0
-        self._request_done = False
-        self._mode = _PLAIN
 
     # From the client.
 
-    def start(self, body: bytes, *, done: bool) -> None:
+    def start(self, body: bytes, done: bool) -> None:
         """Go, with the part of the body that came with the head."""
         raise NotImplementedError
 
-    def body(self, data: bytes, *, done: bool) -> None:
+    def body(self, data: bytes, done: bool) -> None:
         """More of the request's body."""
-        if self.upstream is None:
-            self._take(data, done=done)
-            if self._pending_bytes > KEPT_BODY_BYTES:
-                self.client.pause_body()
-            return
         self._request_done = done
         self.bytes_in += len(data)
-        if data:
-            self.upstream.transport.write(data)
+        if self.upstream is not None:
+            if data:
+                self.upstream.transport.write(data)
+        elif data:
+            self._pending.append(data)
+            if self.bytes_in > KEPT_BODY_BYTES:
+                self.client.pause_body()
 
     def client_left(self) -> None:
         """The client is gone: so is the request, wherever it is."""
@@ -112,8 +91,8 @@ class Relay:
         """End it here; where an answer is under way already, the client sees it cut off."""
         if self.over:
             return
-        started = self.started
-        self._end(ended, self.status if started else refusal.status)
+        started = self.status
+        self._end(ended, started or refusal.status)
         if started:
             self.client.cut_off()
         else:
@@ -125,28 +104,45 @@ class Relay:
 
     # From the upstream.
 
-    def answer(self, head: ResponseHead, body: bytes, *, done: bool, reusable: bool) -> None:
-        self.started = True
-        self.status = head.status
+    def answer(
+        self, head: ResponseHead, length: int, body: bytes, done: bool, reusable: bool
+    ) -> None:
+        self.status = status = head.status
         client = self.client
-        if head.status == 101:
-            self.tunnel = True
-            self._send_tunnel_head(head, body)
-            return
-        data = self._answer_head(head, body, done=done)
         self.bytes_out += len(body)
-        client.write(data)
+        if length >= 0:
+            framing = b"Content-Length: %d\r\n" % length
+        elif status == 101:
+            self.tunnel = True
+            framing = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (head.upgrade or self.upgrade)
+        elif head.chunked and self.framed:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif done:
+            framing = b""
+        elif self.framed:
+            # It ends with its connection; this client's need not.
+            self._wraps = True
+            framing = b"Transfer-Encoding: chunked\r\n"
+            body = _chunk(body, False)
+        else:
+            client.keep_alive = False
+            framing = b""
+        if not self._request_done:
+            client.keep_alive = False
+        client.write_answer(head.block, self.more, framing, body, final=not self.tunnel)
         if done:
-            self._answered(reusable=reusable)
+            self._answered(reusable)
+        elif self.tunnel:
+            client.start_tunnel()
 
-    def answer_body(self, data: bytes, *, done: bool, reusable: bool) -> None:
+    def answer_body(self, data: bytes, done: bool, reusable: bool) -> None:
         self.bytes_out += len(data)
-        if self._mode == _WRAP:
-            data = _chunk(data, done=done)
+        if self._wraps:
+            data = _chunk(data, done)
         if data:
-            self.client.write(data)
+            self.client.transport.write(data)
         if done:
-            self._answered(reusable=reusable)
+            self._answered(reusable)
 
     def upstream_lost(self, reason: str) -> None:
         self.upstream = None
@@ -159,13 +155,6 @@ class Relay:
         self.client.resume_body()
 
     # Inside.
-
-    def _take(self, data: bytes, *, done: bool) -> None:
-        self._request_done = done
-        if data:
-            self.bytes_in += len(data)
-            self._pending.append(data)
-            self._pending_bytes += len(data)
 
     def _use(self, endpoint: Endpoint) -> None:
         conn = endpoint.take()
@@ -196,66 +185,28 @@ class Relay:
 
     def _send(self, conn: UpstreamConnection) -> None:
         self.upstream = conn
-        head = self.head
-        data = self._request_head
+        data = self.request
         if self._pending:
             data = b"".join((data, *self._pending))
-            self._forget_pending()
-        if head.expect and not self._request_done:
-            self.client.write(CONTINUE)
-        conn.begin(self, data, head_only=head.method == b"HEAD", upgrade=bool(head.upgrade))
+            self._sent_pending()
+        if self.expects and not self._request_done:
+            self.client.transport.write(CONTINUE)
+        conn.begin(self, data, self.head.method == b"HEAD", bool(self.upgrade))
+        if self.client.full:
+            conn.transport.pause_reading()
         if not self._request_done:
             self.client.resume_body()
 
-    def _forget_pending(self) -> None:
+    def _sent_pending(self) -> None:
         self._pending = []
-        self._pending_bytes = 0
 
-    def _answer_head(self, head: ResponseHead, body: bytes, *, done: bool) -> bytes:
-        client = self.client
-        parts = [status_line(head.status), *head.lines]
-        if head.chunked:
-            if self.framed:
-                parts.append(b"Transfer-Encoding: chunked\r\n")
-            else:
-                client.keep_alive = False
-        elif head.content_length is not None:
-            parts.append(b"Content-Length: %d\r\n" % head.content_length)
-        elif not done:
-            if self.framed:
-                self._mode = _WRAP
-                parts.append(b"Transfer-Encoding: chunked\r\n")
-                body = _chunk(body, done=False)
-            else:
-                client.keep_alive = False
-        if not self._request_done:
-            client.keep_alive = False
-        parts += (b"X-Baseten-Request-Id: ", self.request_id, client.answer_end(), body)
-        return b"".join(parts)
-
-    def _send_tunnel_head(self, head: ResponseHead, body: bytes) -> None:
-        self.bytes_out += len(body)
-        self.client.write(
-            b"".join(
-                (
-                    status_line(101),
-                    *head.lines,
-                    b"Connection: Upgrade\r\nUpgrade: ",
-                    head.upgrade or self.head.upgrade,
-                    b"\r\nX-Baseten-Request-Id: ",
-                    self.request_id,
-                    b"\r\n\r\n",
-                    body,
-                )
-            )
-        )
-        self.client.start_tunnel()
-
-    def _answered(self, *, reusable: bool) -> None:
+    def _answered(self, reusable: bool) -> None:
         conn, self.upstream = self.upstream, None
         self.over = True
         if conn is not None:
-            if reusable and self._request_done and not self.tunnel:
+            if reusable and self._request_done:
+                if self.client.full:
+                    conn.transport.resume_reading()
                 conn.endpoint.give(conn)
             else:
                 conn.abort()
@@ -273,7 +224,7 @@ class Relay:
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
-        self._forget_pending()
+        self._pending = []
         self._ended(ended)
 
     def _ended(self, ended: str) -> None:
@@ -283,50 +234,34 @@ class Relay:
 class InternalRelay(Relay):
     """To the control plane: no limit and no deadline of the gateway's."""
 
-    __slots__ = ("_endpoint",)
-
     def __init__(
         self,
         client: ClientConnection,
         head: RequestHead,
-        request_id: bytes,
-        request_head: bytes,
+        request: bytes,
+        upgrade: bytes,
         endpoint: Endpoint,
     ) -> None:
-        super().__init__(client, head, request_id, request_head)
+        super().__init__(client, head, request, upgrade)
         self._endpoint = endpoint
 
-    def start(self, body: bytes, *, done: bool) -> None:
-        self._take(body, done=done)
+    def start(self, body: bytes, done: bool) -> None:
+        self.body(body, done)
         self._use(self._endpoint)
 
     def _unreachable(self, error: OSError) -> None:
         _log.warning("control not reachable", extra={"error": str(error)})
-        self.fail(
-            Refusal(
-                503,
-                "The control plane is restarting; models answer meanwhile. Try again in a moment.",
-                code="UNAVAILABLE",
-                retry_after_s=2,
-                management=True,
-            ),
-            "upstream_failed",
-        )
+        self._away("The control plane is restarting; models answer meanwhile. Try again soon.", 503)
 
     def upstream_lost(self, reason: str) -> None:
         self.upstream = None
-        self.fail(
-            Refusal(
-                502,
-                f"The control plane {reason}. Look at what was done before trying again.",
-                code="UNAVAILABLE",
-                retry_after_s=2,
-                management=True,
-            ),
-            "upstream_failed",
-        )
+        self._away(f"The control plane {reason}. Look at what was done before trying again.", 502)
+
+    def _away(self, message: str, status: int) -> None:
+        refusal = Refusal(status, message, code="UNAVAILABLE", retry_after_s=2, management=True)
+        self.fail(refusal, "upstream_failed")
 
 
-def _chunk(data: bytes, *, done: bool) -> bytes:
+def _chunk(data: bytes, done: bool) -> bytes:
     framed = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
     return framed + b"0\r\n\r\n" if done else framed

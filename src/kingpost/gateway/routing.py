@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Final
 
 from kingpost import contract
+from kingpost.gateway import guard
 from kingpost.gateway.answers import Refusal
 
 _MAX_REMEMBERED: Final = 8192
@@ -41,16 +42,9 @@ class Action(Enum):
     def __init__(self, label: str, methods: str | None) -> None:
         self.label = label
         self.methods = methods
+        self.is_async = label.startswith("async_")
 
 
-ASYNC_ACTIONS: Final = frozenset(
-    {
-        Action.ASYNC_PREDICT,
-        Action.ASYNC_RUN_REMOTE,
-        Action.ASYNC_QUEUE_STATUS,
-        Action.ASYNC_REQUEST,
-    }
-)
 _ACTIONS: Final = {action.label: action for action in Action if action is not Action.ASYNC_REQUEST}
 
 
@@ -125,6 +119,8 @@ class Router:
         return destination, host, path, mark + query
 
     def _find(self, host: bytes, path: bytes) -> Destination:
+        if not guard.is_host(host):
+            return Nowhere(400, "The host is not a name or address with an optional port.")
         place = self._place(host)
         if place is None:
             return Nowhere(

@@ -11,7 +11,7 @@ import time
 from typing import Final, Protocol
 
 from kingpost.gateway.chunked import ChunkedBody
-from kingpost.gateway.head import ResponseHead, parse_response
+from kingpost.gateway.head import ResponseHead, ResponseHeads
 
 CONNECT_TIMEOUT_S: Final = 5.0
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -35,10 +35,14 @@ class AnswerSink(Protocol):
 
     framed: bool
 
-    def answer(self, head: ResponseHead, body: bytes, *, done: bool, reusable: bool) -> None:
-        """The head, the body bytes that came with it, and whether the answer has ended."""
+    def answer(
+        self, head: ResponseHead, length: int, body: bytes, done: bool, reusable: bool
+    ) -> None:
+        """The head and its content length (-1: none), the part of the body that came with it, and
+        whether that is the end.
+        """
 
-    def answer_body(self, data: bytes, *, done: bool, reusable: bool) -> None: ...
+    def answer_body(self, data: bytes, done: bool, reusable: bool) -> None: ...
 
     def upstream_lost(self, reason: str) -> None:
         """The connection ended, or broke the protocol, before the answer's end."""
@@ -55,6 +59,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_buffer",
         "_chunked",
         "_head_only",
+        "_heads",
         "_left",
         "_state",
         "_upgrade",
@@ -76,10 +81,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._buffer = b""
         self._head_only = False
+        self._heads = ResponseHeads()
         self._upgrade = False
         self._chunked = _NO_CHUNKS
 
-    def begin(self, sink: AnswerSink, request: bytes, *, head_only: bool, upgrade: bool) -> None:
+    def begin(self, sink: AnswerSink, request: bytes, head_only: bool, upgrade: bool) -> None:
         """Send a request, or its first part, whose answer goes to `sink`.
 
         `head_only`: the answer has no body, whatever its head says. `upgrade`: it may be a 101.
@@ -108,17 +114,17 @@ class UpstreamConnection(asyncio.Protocol):
             size = len(data)
             if size < self._left:
                 self._left -= size
-                sink.answer_body(data, done=False, reusable=False)
+                sink.answer_body(data, False, False)
             else:
                 body, left = data[: self._left], size - self._left
                 self._state = _IDLE
-                sink.answer_body(body, done=True, reusable=left == 0 and self._reusable())
+                sink.answer_body(body, True, left == 0 and self._reusable())
         elif state == _CHUNKED:
             self._chunked_data(data, sink)
         elif state == _HEAD:
             self._head_data(data, sink)
         else:
-            sink.answer_body(data, done=False, reusable=False)
+            sink.answer_body(data, False, False)
 
     def eof_received(self) -> bool:
         return False
@@ -130,7 +136,7 @@ class UpstreamConnection(asyncio.Protocol):
         if sink is None:
             self.endpoint.forget(self)
         elif state in {_UNTIL_CLOSE, _TUNNEL} and exc is None:
-            sink.answer_body(b"", done=True, reusable=False)
+            sink.answer_body(b"", True, False)
         elif state == _HEAD:
             sink.upstream_lost("closed the connection before an answer")
         else:
@@ -161,9 +167,9 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if done:
             self._state = _IDLE
-            sink.answer_body(body, done=True, reusable=not rest and self._reusable())
+            sink.answer_body(body, True, not rest and self._reusable())
         elif body:
-            sink.answer_body(body, done=False, reusable=False)
+            sink.answer_body(body, False, False)
 
     def _head_data(self, data: bytes, sink: AnswerSink) -> None:
         if self._buffer:
@@ -183,44 +189,46 @@ class UpstreamConnection(asyncio.Protocol):
                 self._break("sent headers that are too large")
                 return
             try:
-                head = parse_response(data[:end])
+                head, length = self._heads.read(data[:end])
             except ValueError as error:
                 self._break(f"sent {error}")
                 return
             data = data[end:]
             if head.status >= 200 or (head.status == 101 and self._upgrade):
-                self._start(head, data, sink)
+                self._start(head, length, data, sink)
                 return
             if head.status == 101:
                 self._break("switched protocols without being asked")
                 return
             # 100 and other interim answers end here: the client's Expect is answered by us.
 
-    def _start(self, head: ResponseHead, data: bytes, sink: AnswerSink) -> None:
+    def _start(self, head: ResponseHead, length: int, data: bytes, sink: AnswerSink) -> None:
         self.idle_limit_s = _idle_limit(head)
         if head.status == 101:
             self._state = _TUNNEL
-            sink.answer(head, data, done=False, reusable=False)
+            sink.answer(head, length, data, False, False)
         elif self._head_only or head.status in {204, 304}:
             self._state = _IDLE
-            sink.answer(head, b"", done=True, reusable=not data and self._reusable())
+            sink.answer(head, length, b"", True, not data and self._reusable())
         elif head.chunked:
-            self._start_chunked(head, data, sink)
-        elif head.content_length is not None:
-            left = head.content_length - len(data)
+            self._start_chunked(head, length, data, sink)
+        elif length >= 0:
+            left = length - len(data)
             if left > 0:
                 self._state = _LENGTH
                 self._left = left
-                sink.answer(head, data, done=False, reusable=False)
+                sink.answer(head, length, data, False, False)
             else:
                 self._state = _IDLE
-                body = data[: head.content_length] if left else data
-                sink.answer(head, body, done=True, reusable=left == 0 and self._reusable())
+                body = data[:length] if left else data
+                sink.answer(head, length, body, True, left == 0 and self._reusable())
         else:
             self._state = _UNTIL_CLOSE
-            sink.answer(head, data, done=False, reusable=False)
+            sink.answer(head, length, data, False, False)
 
-    def _start_chunked(self, head: ResponseHead, data: bytes, sink: AnswerSink) -> None:
+    def _start_chunked(
+        self, head: ResponseHead, length: int, data: bytes, sink: AnswerSink
+    ) -> None:
         self._state = _CHUNKED
         self._chunked = ChunkedBody(framed=sink.framed)
         try:
@@ -230,7 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if done:
             self._state = _IDLE
-        sink.answer(head, body, done=done, reusable=done and not rest and self._reusable())
+        sink.answer(head, length, body, done, done and not rest and self._reusable())
 
 
 class Endpoint:
