@@ -30,6 +30,7 @@ class RunningPlatform:
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
+    _starts: int = 0
 
     @property
     def address(self) -> str:
@@ -54,6 +55,7 @@ class RunningPlatform:
         return {"Authorization": f"Api-Key {self.key}"}
 
     def start(self) -> None:
+        self._starts += 1
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         output = (self.data / "up.out").open("ab")
         with output:
@@ -74,6 +76,8 @@ class RunningPlatform:
     def is_ready(self) -> bool:
         if self.process is not None and self.process.poll() is not None:
             raise AssertionError(f"kingpost up ended: {self.output()}")
+        if (self.data / "up.out").read_text().count("Kingpost is ready") < self._starts:
+            return False
         try:
             answer = httpx.get(f"{self.address}/healthz", timeout=5, verify=self.trust)
         except httpx.HTTPError:
@@ -110,6 +114,9 @@ class RunningPlatform:
     def post(self, path: str, **more: Any) -> httpx.Response:
         url = self.address + path
         return httpx.post(url, headers=self.headers, timeout=60, verify=self.trust, **more)
+
+    def delete(self, path: str) -> httpx.Response:
+        return httpx.delete(self.address + path, headers=self.headers, timeout=60)
 
     def cli(self, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the `kingpost` command against this platform."""

@@ -164,9 +164,12 @@ class Replicas:
         await self.close()
         with self._store.begin() as tx:
             rows = [r for r in tx.replicas.find() if r.state is not ReplicaState.ENDED]
-        await asyncio.gather(
+        outcomes = await asyncio.gather(
             *(self._engine.stop(row.id, grace_s=grace_s) for row in rows), return_exceptions=True
         )
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                log.error("replica was not stopped", extra={"replica": row.id}, exc_info=outcome)
         with self._store.begin() as tx:
             for row in rows:
                 tx.replicas.delete(id=row.id)
