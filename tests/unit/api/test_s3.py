@@ -257,7 +257,7 @@ def test_part_numbers(number: int) -> None:
     assert parse_part_number(str(number)) == number
 
 
-@given(st.text(max_size=12).filter(lambda t: not (t.isdigit() and 1 <= int(t) <= 10_000)))
+@given(st.text(max_size=12).filter(lambda t: not (t.isdecimal() and 1 <= int(t) <= 10_000)))
 def test_what_is_no_part_number(text: str) -> None:
     with pytest.raises(S3Error, match="partNumber"):
         parse_part_number(text)
