@@ -239,7 +239,8 @@ def _count_unwell(deployment: Deployment, unwell: list[Seen], now: datetime) -> 
 
 def _failed(deployment: Deployment, now: datetime) -> str | None:
     """Why a first start has failed for good, or None."""
-    if deployment.ever_active or deployment.waking:
+    starting = may_become(deployment.status, S.DEPLOY_FAILED)
+    if deployment.ever_active or deployment.waking or not starting:
         return None
     if deployment.failures >= MAX_START_FAILURES:
         return f"It failed to start {deployment.failures} times. {deployment.reason or ''}".strip()

@@ -232,3 +232,11 @@ def test_traffic_stops_at_its_threshold() -> None:
     assert routable(row, health, NOW + timedelta(seconds=9))
     assert not routable(row, health, NOW + timedelta(seconds=10))
     assert not routable(replica(state=ReplicaState.DRAINING), health, NOW)
+
+
+def test_what_can_no_longer_fail_its_first_start_keeps_its_replicas() -> None:
+    """Found by the property test: a plan that may not write DEPLOY_FAILED must not act on it."""
+    old = deployment(status=S.ACTIVE, failures=MAX_START_FAILURES)
+    plan = decide(old, [Seen(replica(state=ReplicaState.PLACED))], NOW)
+    assert plan.drain == ()
+    assert plan.stop == ()
