@@ -36,5 +36,5 @@ else
 fi
 
 [ -x .venv/bin/python ] || "$uv" venv --quiet --python "$python" .venv
-"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r locks/dev.txt
+"$uv" pip install --quiet --compile-bytecode --python .venv/bin/python --require-hashes -r locks/dev.txt
 "$uv" pip install --quiet --python .venv/bin/python --no-deps --editable .

@@ -5,6 +5,7 @@ Without that file, what truss leaves out by default (truss/util/.truss_ignore) i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -59,7 +60,7 @@ class Filter:
     def __init__(self, patterns: Iterable[str]) -> None:
         try:
             self._spec = pathspec.PathSpec.from_lines("gitignore", patterns)
-        except ValueError as error:
+        except (ValueError, re.error) as error:
             raise InvalidInputError(f"{IGNORE_FILE} has an invalid pattern: {error}") from None
 
     def keeps_file(self, path: PurePosixPath) -> bool:

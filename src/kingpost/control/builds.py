@@ -15,6 +15,7 @@ from kingpost.control.deployments import first_goal
 from kingpost.control.domain import Deployment, Wanted, utc_now
 from kingpost.control.events import Events
 from kingpost.control.logs import Logs
+from kingpost.control.secrets import Secrets
 from kingpost.control.store import Store
 from kingpost.control.uploads import Uploads
 from kingpost.engine.base import OnLine
@@ -34,6 +35,7 @@ class BuildController:
         settings: Settings,
         store: Store,
         builder: Builds,
+        secrets: Secrets,
         uploads: Uploads,
         logs: Logs,
         events: Events,
@@ -41,6 +43,7 @@ class BuildController:
         self._settings = settings
         self._store = store
         self._builder = builder
+        self._secrets = secrets
         self._uploads = uploads
         self._logs = logs
         self._events = events
@@ -95,12 +98,17 @@ class BuildController:
             model = tx.models.get(id=deployment.model_id) if deployment else None
         if deployment is None or model is None:
             return
+
+        async def secret(name: str) -> str | None:
+            return self._secrets.values(model.team_id, [name]).get(name)
+
         request = BuildRequest(
             deployment_id=deployment.id,
             user=model.team_id,
             archive=Path(self._uploads.archive(deployment.archive)),
             no_cache=deployment.no_cache,
             development=deployment.is_development,
+            secret=secret,
             deadline_s=deployment.deploy_timeout_s or self._settings.limits.build_deadline_s,
         )
         try:

@@ -57,7 +57,13 @@ class Control:
         )
         self._ensure_operator_key()
         self.builds = BuildController(
-            settings, self.store, self.builder, platform.uploads, platform.logs, events
+            settings,
+            self.store,
+            self.builder,
+            platform.secrets,
+            platform.uploads,
+            platform.logs,
+            events,
         )
         self.replicas = Replicas(
             settings,
@@ -147,7 +153,9 @@ class Control:
         name = deployment.target_environment or ""
         try:
             with self.store.begin() as tx:
-                changed = promotion.carry_on(tx, deployment.model_id, name)
+                changed = promotion.carry_on(
+                    tx, deployment.model_id, name, self.platform.instance_types
+                )
         except StaleWriteError:
             asyncio.get_running_loop().call_soon(self._promote, deployment.id)
             return

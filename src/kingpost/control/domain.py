@@ -89,7 +89,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
     `environment` is the one it serves now; `target_environment` the one it is on its way to.
     `goal` is how many replicas the scaler asks for. `ever_active` and `waking` tell a first start
-    from a restart and from a wake. `failures` counts starts that failed in a row.
+    from a restart and from a wake. `failures` counts starts that failed in a row. `size` is the
+    environment's instance type where that was kept instead of the config's resources.
     """
 
     id: str
@@ -109,6 +110,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, Any] | None = None
     user_env: dict[str, Any] | None = None
     instance_type: str = "1x2"
+    size: InstanceType | None = None
     autoscaling: AutoscalingSettings = AutoscalingSettings()
     backpressure: str | None = None
     scale_down_previous: bool = True
@@ -134,6 +136,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     promotion: PromotionSettings = PromotionSettings()
     backpressure: str | None = None
     instance_type: str = "1x2"
+    size: InstanceType | None = None
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +177,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...] = ()
     cpu_millis: int = 0
     memory_bytes: int = 0
+    emulated: bool = False
     end_reason: str | None = None
 
 

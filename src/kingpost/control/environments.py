@@ -16,6 +16,7 @@ from kingpost.control.domain import (
     ON_THE_WAY,
     Deployment,
     Environment,
+    InstanceType,
     Promotion,
     PromotionSettings,
     RollingDeployConfig,
@@ -137,18 +138,21 @@ class Environments:
         deployment_id: str,
         *,
         scale_down_previous: bool = True,
+        preserve_env_instance_type: bool = True,
     ) -> Deployment:
         """Begin to promote a deployment; the switch comes when it is ready, not before.
 
         The answer is the deployment that will serve: the one named, or a copy of it when it
-        serves another environment already or the environment asks for a fresh one (contract).
+        serves another environment already, the environment asks for a fresh one, or keeps an
+        instance type that is not the deployment's (contract).
         """
         with self._store.begin() as tx:
             environment = find(tx, team_id, model_id, name)
             source = tx.deployments.get(id=deployment_id)
             if source is None or source.model_id != model_id or source.wanted is Wanted.DELETED:
                 raise NotFoundError(f"There is no deployment {deployment_id!r} of this model.")
-            candidate = _candidate(tx, environment, source, scale_down_previous)
+            size = _size_to_keep(environment, source) if preserve_env_instance_type else None
+            candidate = _candidate(tx, environment, source, scale_down_previous, size)
         self._events.deployment(candidate.id)
         self._events.model(model_id)
         return candidate
@@ -231,7 +235,11 @@ def wants_previous_kept(environment: Environment, promotion: Promotion) -> bool:
 
 
 def _candidate(
-    tx: Transaction, environment: Environment, source: Deployment, scale_down_previous: bool
+    tx: Transaction,
+    environment: Environment,
+    source: Deployment,
+    scale_down_previous: bool,
+    size: InstanceType | None,
 ) -> Deployment:
     if source.status in FAILED_STATES:
         raise ConflictError(
@@ -251,9 +259,16 @@ def _candidate(
         or source.is_development
         or source.target_environment not in {None, environment.name}
         or environment.promotion.redeploy_on_promotion
+        or size is not None
     )
     if copied:
-        candidate = tx.deployments.insert(_copy(tx, source, environment.name, scale_down_previous))
+        copy = _copy(tx, source, environment.name, scale_down_previous)
+        kept = size or source.size
+        candidate = tx.deployments.insert(
+            msgspec.structs.replace(
+                copy, size=kept, instance_type=kept.id if kept else copy.instance_type
+            )
+        )
     else:
         started = woken(activated(source)) if source.status not in ON_THE_WAY else source
         candidate = tx.deployments.update(
@@ -265,6 +280,13 @@ def _candidate(
         )
     begin_promotion(tx, environment, candidate)
     return candidate
+
+
+def _size_to_keep(environment: Environment, source: Deployment) -> InstanceType | None:
+    """The environment's instance type, if it serves already with another than the source's."""
+    if environment.current is None or environment.size is None:
+        return None
+    return environment.size if environment.size.id != source.instance_type else None
 
 
 def _copy(

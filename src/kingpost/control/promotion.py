@@ -10,8 +10,9 @@ import msgspec
 
 from kingpost.contract import CleanupStrategy, PromotionStatus
 from kingpost.contract import DeploymentStatus as S
+from kingpost.control import instances
 from kingpost.control.deployments import deactivated, scaled_to_zero
-from kingpost.control.domain import FAILED_STATES, Deployment, Wanted
+from kingpost.control.domain import FAILED_STATES, Deployment, InstanceType, Wanted
 from kingpost.control.environments import (
     begin_promotion,
     end_promotion,
@@ -53,7 +54,9 @@ def decide(candidates: Sequence[Deployment]) -> Verdict:
     return Verdict(waiting=newest.id, failed=failed, superseded=superseded)
 
 
-def carry_on(tx: Transaction, model_id: str, name: str) -> tuple[str, ...]:
+def carry_on(
+    tx: Transaction, model_id: str, name: str, types: Sequence[InstanceType]
+) -> tuple[str, ...]:
     """Take the promotions of one environment a step further. The answer: changed deployments."""
     environment = tx.environments.get(model_id=model_id, name=name)
     everyone = {d.id: d for d in tx.deployments.find(model_id=model_id)}
@@ -71,7 +74,7 @@ def carry_on(tx: Transaction, model_id: str, name: str) -> tuple[str, ...]:
         for i in verdict.failed
     ]
     if verdict.switch:
-        changed += _switch(tx, model_id, name, everyone[verdict.switch])
+        changed += _switch(tx, model_id, name, everyone[verdict.switch], types)
     elif verdict.waiting:
         _note(tx, model_id, name, everyone[verdict.waiting])
     return tuple(changed)
@@ -84,7 +87,13 @@ def _note(tx: Transaction, model_id: str, name: str, candidate: Deployment) -> N
         begin_promotion(tx, environment, candidate)
 
 
-def _switch(tx: Transaction, model_id: str, name: str, candidate: Deployment) -> list[str]:
+def _switch(
+    tx: Transaction,
+    model_id: str,
+    name: str,
+    candidate: Deployment,
+    types: Sequence[InstanceType],
+) -> list[str]:
     _note(tx, model_id, name, candidate)
     environment = tx.environments.get(model_id=model_id, name=name)
     promotion = under_way(tx, model_id, name)
@@ -97,6 +106,7 @@ def _switch(tx: Transaction, model_id: str, name: str, candidate: Deployment) ->
             current=candidate.id,
             candidate=None,
             instance_type=candidate.instance_type,
+            size=candidate.size or instances.for_config(types, candidate.config),
         )
     )
     tx.deployments.update(

@@ -151,6 +151,7 @@ class Pushes:
     def _new_deployment(self, tx: Transaction, push: Push, model: Model, digest: str) -> Deployment:
         environment = self._target(tx, push, model)
         instance = instances.for_config(self._types, push.config)
+        size = kept_size(environment, instance) if push.preserve_env_instance_type else None
         now = utc_now()
         minutes = push.deploy_timeout_minutes
         build = push.config.get("build")
@@ -167,7 +168,8 @@ class Pushes:
             raw_config=push.raw_config,
             labels=push.labels,
             user_env=push.user_env,
-            instance_type=instance.id,
+            instance_type=(size or instance).id,
+            size=size,
             scale_down_previous=push.scale_down_previous,
             deploy_timeout_s=minutes * 60.0 if minutes else None,
             no_cache=bool(build.get("no_cache")) if isinstance(build, dict) else False,
@@ -197,6 +199,16 @@ class Pushes:
                 tx.deployments.update(marked_deleted(other))
                 return other.id
         return None
+
+
+def kept_size(environment: Environment | None, own: InstanceType) -> InstanceType | None:
+    """The instance type of an environment that serves already, if it is another than `own`.
+
+    The contract keeps it over the config's resources (`preserve_env_instance_type`).
+    """
+    if environment is None or environment.current is None or environment.size is None:
+        return None
+    return environment.size if environment.size.id != own.id else None
 
 
 def _free_name(tx: Transaction, model: Model, development: bool) -> str:

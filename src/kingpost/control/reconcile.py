@@ -188,7 +188,7 @@ def _status(
         settled = msgspec.structs.replace(deployment, ever_active=True, waking=False)
         if deployment.status is S.UPDATING:
             return settled
-        return _become(settled, S.ACTIVE, now)
+        return _become(settled, S.ACTIVE, now, _emulation(deployment, serving))
     if deployment.waking:
         return _become(deployment, S.WAKING_UP, now, waiting_for)
     if deployment.ever_active:
@@ -199,6 +199,13 @@ def _status(
     if ReplicaState.STARTED in states:
         return _become(deployment, S.LOADING_MODEL, now, deployment.reason)
     return _become(deployment, S.DEPLOYING, now, waiting_for or deployment.reason)
+
+
+def _emulation(deployment: Deployment, serving: list[Seen]) -> str | None:
+    accelerator = deployment.runnable.accelerator if deployment.runnable else None
+    if accelerator is None or not any(s.replica.emulated for s in serving):
+        return None
+    return f"The accelerator {accelerator.name} is emulated: it runs on the CPU."
 
 
 def _become(

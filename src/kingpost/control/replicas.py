@@ -32,7 +32,7 @@ from kingpost.control.logs import Logs
 from kingpost.control.place import Machine, NoRoom, place
 from kingpost.control.reconcile import Plan, Seen, decide
 from kingpost.control.secrets import Secrets
-from kingpost.control.specs import dynamic_config, replica_spec
+from kingpost.control.specs import dynamic_config, needs_of, replica_spec
 from kingpost.control.store import Store, Transaction
 from kingpost.engine.base import Address, Engine, Exit, Phase
 from kingpost.errors import EngineError, KingpostError, StaleWriteError
@@ -247,25 +247,20 @@ class Replicas:
         if not plan.place or runnable is None:
             self._waiting.pop(deployment.id, None)
             return []
+        needs = needs_of(deployment, runnable)
         placed = []
         for _ in range(plan.place):
             room = place(
                 self._machine,
                 tx.replicas.find(),
-                cpu_millis=runnable.cpu_millis,
-                memory_bytes=runnable.memory_bytes,
-                accelerator=runnable.accelerator,
+                cpu_millis=needs.cpu_millis,
+                memory_bytes=needs.memory_bytes,
+                accelerator=needs.accelerator,
             )
             if isinstance(room, NoRoom):
                 self._no_room(deployment, room)
                 break
             self._waiting.pop(deployment.id, None)
-            if room.emulated and runnable.accelerator is not None:
-                self._say(
-                    deployment.id,
-                    f"The accelerator {runnable.accelerator.name} is emulated: this replica runs "
-                    "on the CPU.",
-                )
             placed.append(
                 tx.replicas.insert(
                     Replica(
@@ -274,8 +269,9 @@ class Replicas:
                         state=ReplicaState.PLACED,
                         created_at=now,
                         gpus=room.gpus,
-                        cpu_millis=runnable.cpu_millis,
-                        memory_bytes=runnable.memory_bytes,
+                        emulated=room.emulated,
+                        cpu_millis=needs.cpu_millis,
+                        memory_bytes=needs.memory_bytes,
                     )
                 )
             )

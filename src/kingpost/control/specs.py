@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 
-from kingpost.build.base import Runnable
+import msgspec
+
+from kingpost import contract
+from kingpost.build.base import Accelerator, Runnable
 from kingpost.build.runnable import REPLICA
 from kingpost.control.domain import Deployment, Replica
 from kingpost.control.logs import Logs
@@ -40,6 +43,23 @@ def replica_spec(
         log_dir=str(Logs(settings.data).folder(deployment.id, row.id)),
         log_bytes=settings.limits.log_bytes_per_replica,
     )
+
+
+class Needs(msgspec.Struct, frozen=True):
+    """What one replica takes of a machine."""
+
+    cpu_millis: int
+    memory_bytes: int
+    accelerator: Accelerator | None
+
+
+def needs_of(deployment: Deployment, runnable: Runnable) -> Needs:
+    """The config's resources, or those of the environment's instance type where it was kept."""
+    size = deployment.size
+    if size is None:
+        return Needs(runnable.cpu_millis, runnable.memory_bytes, runnable.accelerator)
+    gpu = Accelerator(size.gpu_type, size.gpu_count) if size.gpu_type else None
+    return Needs(size.millicpu, size.memory_mib * contract.MIB, gpu)
 
 
 def _of_replica(overlay: Overlay, folder: str) -> Overlay:

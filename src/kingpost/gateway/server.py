@@ -23,6 +23,9 @@ from kingpost.settings import DataFolder
 
 _log = logging.getLogger(__name__)
 
+TLS_SHUTDOWN_S = 1.0
+"""How long a peer may take to say goodbye; asyncio's own 30 s would hold a stop up."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m kingpost.gateway`: see `--help`. Runs until SIGTERM or SIGINT."""
@@ -89,8 +92,13 @@ async def listen(
 ) -> asyncio.AbstractServer:
     """Take connections from a socket that is bound already."""
     sock.setblocking(False)
+    shutdown_s = TLS_SHUTDOWN_S if tls is not None else None
     return await asyncio.get_running_loop().create_server(
-        lambda: ClientConnection(gateway), sock=sock, ssl=tls, backlog=4096
+        lambda: ClientConnection(gateway),
+        sock=sock,
+        ssl=tls,
+        ssl_shutdown_timeout=shutdown_s,
+        backlog=4096,
     )
 
 

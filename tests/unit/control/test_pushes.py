@@ -11,6 +11,7 @@ from kingpost.build.base import Runnable
 from kingpost.contract import DeploymentStatus as S
 from kingpost.control import promotion
 from kingpost.control.domain import Deployment, Wanted
+from kingpost.control.instances import CPU_TYPES
 from kingpost.control.platform import Platform
 from kingpost.control.pushes import Push
 from kingpost.control.store import Store
@@ -44,7 +45,7 @@ def settle(store: Store, deployment_id: str, status: S) -> None:
             msgspec.structs.replace(row, status=status, runnable=RUNNABLE, ever_active=True)
         )
         if row.target_environment:
-            promotion.carry_on(tx, row.model_id, row.target_environment)
+            promotion.carry_on(tx, row.model_id, row.target_environment, CPU_TYPES)
 
 
 def test_the_first_push_becomes_production_when_it_is_ready_not_before(
@@ -199,3 +200,28 @@ def test_another_team_sees_nothing(platform: Platform, uploaded: str) -> None:
         platform.deployments.by_id("another", first.id)
     with pytest.raises(InvalidInputError):
         platform.uploads.archive_of("another", uploaded)
+
+
+def test_the_environments_instance_type_is_kept_unless_told_otherwise(
+    platform: Platform, store: Store, uploaded: str, team: str
+) -> None:
+    big = {"model_name": "m", "resources": {"cpu": "4", "memory": "8Gi"}}
+    first = push(platform, uploaded)
+    settle(store, first.id, S.ACTIVE)
+    kept = push(platform, uploaded, model_id=first.model_id, environment="production", config=big)
+    assert kept.instance_type == first.instance_type
+    assert kept.size is not None
+    fresh = push(
+        platform,
+        uploaded,
+        model_id=first.model_id,
+        environment="production",
+        config=big,
+        preserve_env_instance_type=False,
+    )
+    assert (fresh.instance_type, fresh.size) == ("4x16", None)
+    canary = push(platform, uploaded, model_id=first.model_id, config=big)
+    settle(store, canary.id, S.ACTIVE)
+    copy = platform.environments.promote(team, first.model_id, "production", canary.id)
+    assert copy.id != canary.id
+    assert copy.instance_type == first.instance_type

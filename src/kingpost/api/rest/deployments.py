@@ -77,6 +77,7 @@ async def promote(call: Call) -> shapes.Deployment:
         contract.PRODUCTION,
         found(call).id,
         scale_down_previous=body.scale_down_previous_production,
+        preserve_env_instance_type=body.preserve_env_instance_type,
     )
     return call.views.deployment(promoted)
 

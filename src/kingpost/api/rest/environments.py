@@ -85,6 +85,7 @@ async def promote(call: Call) -> shapes.Deployment:
         *_named(call),
         body.deployment_id,
         scale_down_previous=body.scale_down_previous_deployment,
+        preserve_env_instance_type=body.preserve_env_instance_type,
     )
     return call.views.deployment(promoted)
 
