@@ -127,7 +127,15 @@ class Limits:
     build_deadline_s: float = 120 * 60.0
     concurrent_builds: int = 2
     log_bytes_per_replica: int = 64 * contract.MIB
+    log_bytes_per_deployment: int = contract.GIB
     log_retention_s: float = contract.LOG_RETENTION_S
+    max_environments_bytes: int = 50 * contract.GIB
+    max_bundles_bytes: int = 20 * contract.GIB
+    max_layers_bytes: int = 50 * contract.GIB
+    max_weights_bytes: int = 500 * contract.GIB
+    max_downloads_bytes: int = 10 * contract.GIB
+    unused_cache_s: float = 30 * 24 * 3600.0
+    promotion_retention_s: float = 30 * 24 * 3600.0
     max_held_requests: int = 10_000
     max_held_bytes: int = 512 * contract.MIB
     stop_grace_s: float = 30.0

@@ -34,12 +34,11 @@ from kingpost.build import (
 )
 from kingpost.build import collect as collecting
 from kingpost.build.base import BuildRequest, Runnable, Validation
-from kingpost.build.collect import Quotas
 from kingpost.build.fetch import Fetcher
 from kingpost.build.images import ImageTable
 from kingpost.build.progress import Progress
 from kingpost.build.steps import CommandRunner, Steps
-from kingpost.build.store import Store
+from kingpost.build.store import UNFINISHED, Store
 from kingpost.build.truss_client import TrussClient
 from kingpost.engine.base import OnLine
 from kingpost.errors import (
@@ -90,6 +89,9 @@ class Builder:
         self._images = ImageTable(data)
         self._found: tuple[float, tuple[interpreters.Interpreter, ...]] | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._under_way: dict[str, float] = {}
+        self._sizes: dict[Path, int] = {}
+        self._downloads_changed = True
 
     @property
     def stores(self) -> tuple[Store, ...]:
@@ -118,18 +120,46 @@ class Builder:
         said = await self._truss.validate(given)
         return Validation(tuple(said["errors"]), tuple(said["warnings"]), said["parsed"])
 
-    async def collect(
-        self, in_use: Iterable[Runnable], quotas: Quotas | None = None
-    ) -> list[collecting.Kept]:
-        """Remove what no deployment needs and no quota has room for; returns what went."""
-        found = await asyncio.to_thread(collecting.survey, self.stores)
+    async def collect(self, in_use: Iterable[Runnable]) -> list[collecting.Kept]:
+        """Remove what no deployment needs and no quota has room for; returns what went.
+
+        What a build that is under way may have found in a cache stays.
+        """
         used = collecting.paths_in_use(in_use)
-        rules = (quotas or Quotas()).by_kind()
-        gone = collecting.collect(found, used, time.time(), rules)
-        for entry in gone:
-            await asyncio.to_thread(collecting.remove, entry.path)
-            _log.info("removed kind=%s key=%s bytes=%d", entry.kind, entry.path.name, entry.bytes)
+        stores = {store.root.name: store for store in self.stores}
+        found = await asyncio.to_thread(collecting.survey, stores.values(), self._sizes)
+        now = time.time()
+        grace_s = collecting.GRACE_S + now - min(self._under_way.values(), default=now)
+        rules = collecting.quotas(self._limits)
+        gone = []
+        for entry in collecting.collect(found, used, now, rules, grace_s):
+            try:
+                if stores[entry.kind].used_at(entry.path) != entry.used_at:
+                    continue  # a build has found it meanwhile
+                hidden = collecting.hide(entry.path)
+            except FileNotFoundError:
+                continue
+            await asyncio.to_thread(shutil.rmtree, hidden, ignore_errors=True)
+            gone.append(entry)
         return gone
+
+    async def trim_downloads(self) -> int:
+        """Keep what installers downloaded within its limit; how many bytes went.
+
+        Nothing while a build is under way, nor when none was since the last time.
+        """
+        if self._under_way or not self._downloads_changed:
+            return 0
+        self._downloads_changed = False
+        sizes = await asyncio.to_thread(_sizes_of, self._environments.downloads)
+        if self._under_way:
+            self._downloads_changed = True
+            return 0
+        most = self._limits.max_downloads_bytes
+        hidden = [collecting.hide(path) for path in collecting.oversized(sizes.items(), most)]
+        for path in hidden:
+            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        return sum(sizes.values()) - sum(size for path, size in sizes.items() if path.exists())
 
     async def build(self, request: BuildRequest, on_line: OnLine) -> Runnable:
         """Lines of the log go to `on_line`. Cancelling it ends every process of the build.
@@ -139,6 +169,8 @@ class Builder:
         """
         work = self._work / f"{request.deployment_id}-{secrets.token_hex(4)}"
         progress = Progress(on_line)
+        self._under_way[work.name] = time.time()
+        self._downloads_changed = True
         try:
             async with asyncio.timeout(request.deadline_s):
                 return await self._build(request, work, progress)
@@ -150,6 +182,7 @@ class Builder:
         except OSError as error:
             raise _for_people(error, progress.current) from error
         finally:
+            del self._under_way[work.name]
             await asyncio.to_thread(shutil.rmtree, work, ignore_errors=True)
 
     async def _build(self, request: BuildRequest, work: Path, progress: Progress) -> Runnable:
@@ -380,6 +413,14 @@ class Builder:
         shutil.rmtree(self._work, ignore_errors=True)
         for store in self.stores:
             store.remove_unfinished()
+        for left in self._environments.downloads.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _sizes_of(folder: Path) -> dict[Path, int]:
+    if not folder.is_dir():
+        return {}
+    return {path: collecting.bytes_below(path) for path in folder.iterdir() if path.is_dir()}
 
 
 def _with_warnings(result: Runnable, progress: Progress) -> Runnable:

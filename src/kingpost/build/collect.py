@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from kingpost import contract
 from kingpost.build.base import Runnable
-from kingpost.build.store import UNFINISHED, Store
+from kingpost.build.store import PARTIAL, UNFINISHED, Store
+from kingpost.settings import Limits
 
 GRACE_S = 3 * 3600.0
 """What was used so lately stays whatever the quota says: a build may be about to name it."""
@@ -35,19 +34,23 @@ class Quota:
     unused_s: float = 30 * 24 * 3600.0
 
 
-@dataclass(frozen=True)
-class Quotas:
-    environments: Quota = field(default_factory=lambda: Quota(50 * contract.GIB))
-    bundles: Quota = field(default_factory=lambda: Quota(20 * contract.GIB))
-    layers: Quota = field(default_factory=lambda: Quota(50 * contract.GIB))
-    weights: Quota = field(default_factory=lambda: Quota(500 * contract.GIB))
-
-    def by_kind(self) -> dict[str, Quota]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+def quotas(limits: Limits) -> dict[str, Quota]:
+    """Each kind's quota, by the name of its folder."""
+    unused_s = limits.unused_cache_s
+    return {
+        "environments": Quota(limits.max_environments_bytes, unused_s),
+        "bundles": Quota(limits.max_bundles_bytes, unused_s),
+        "layers": Quota(limits.max_layers_bytes, unused_s),
+        "weights": Quota(limits.max_weights_bytes, unused_s),
+    }
 
 
 def collect(
-    entries: Iterable[Kept], in_use: Iterable[Path], now: float, quotas: Mapping[str, Quota]
+    entries: Iterable[Kept],
+    in_use: Iterable[Path],
+    now: float,
+    quotas: Mapping[str, Quota],
+    grace_s: float = GRACE_S,
 ) -> list[Kept]:
     """The entries to remove: unused for too long, then least lately used until within the quota.
 
@@ -63,7 +66,7 @@ def collect(
         if quota is None:
             continue
         total = sum(entry.bytes for entry in group)
-        free = [entry for entry in group if _may_go(entry, used, now)]
+        free = [entry for entry in group if _may_go(entry, used, now, grace_s)]
         for entry in sorted(free, key=lambda entry: (entry.used_at, str(entry.path))):
             if now - entry.used_at > quota.unused_s or total > quota.max_bytes:
                 removed.append(entry)
@@ -81,34 +84,53 @@ def paths_in_use(runnables: Iterable[Runnable]) -> set[Path]:
     return found
 
 
-def survey(stores: Iterable[Store]) -> list[Kept]:
-    """All finished and half-finished entries with their sizes. Blocks: it walks every folder."""
+def survey(stores: Iterable[Store], sizes: dict[Path, int]) -> list[Kept]:
+    """All finished and half-finished entries with their sizes. Blocks: it walks folders.
+
+    `sizes` remembers those of finished entries, which no longer change, from one call to the next.
+    """
     found: list[Kept] = []
     for store in stores:
         if not store.root.exists():
             continue
-        found.extend(
-            Kept(store.root.name, path, _bytes_below(path), store.used_at(path))
-            for path in store.root.iterdir()
-            if path.is_dir() and UNFINISHED not in path.name
-        )
+        for path in store.root.iterdir():
+            if not path.is_dir() or UNFINISHED in path.name:
+                continue
+            size = sizes.get(path)
+            if size is None:
+                size = bytes_below(path)
+            try:
+                used_at = store.used_at(path)
+            except FileNotFoundError:
+                continue
+            found.append(Kept(store.root.name, path, size, used_at))
+    sizes.clear()
+    sizes.update({e.path: e.bytes for e in found if not e.path.name.endswith(PARTIAL)})
     return found
 
 
-def remove(path: Path) -> None:
-    """Out of sight first, then away: a crash in between leaves an unfinished folder."""
+def oversized(folders: Iterable[tuple[Path, int]], max_bytes: int) -> list[Path]:
+    """Which folders to remove, the largest first, so that all that stay are within the limit."""
+    ordered = sorted(folders, key=lambda item: (item[1], str(item[0])), reverse=True)
+    total = sum(size for _, size in ordered)
+    gone = []
+    for path, size in ordered:
+        if total <= max_bytes:
+            break
+        gone.append(path)
+        total -= size
+    return gone
+
+
+def hide(path: Path) -> Path:
+    """Out of sight at once; the answer is to be deleted. A crash leaves an unfinished folder."""
     gone = path.with_name(f"{path.name}{UNFINISHED}{secrets.token_hex(4)}")
     path.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
+    return gone
 
 
-def _may_go(entry: Kept, used: list[Path], now: float) -> bool:
-    if now - entry.used_at < GRACE_S:
-        return False
-    return not any(path == entry.path or path.is_relative_to(entry.path) for path in used)
-
-
-def _bytes_below(folder: Path) -> int:
+def bytes_below(folder: Path) -> int:
+    """What a folder takes on the disk. Blocks."""
     total = 0
     for base, _, files in os.walk(folder):
         for name in files:
@@ -117,3 +139,9 @@ def _bytes_below(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+def _may_go(entry: Kept, used: list[Path], now: float, grace_s: float) -> bool:
+    if now - entry.used_at < grace_s:
+        return False
+    return not any(path == entry.path or path.is_relative_to(entry.path) for path in used)

@@ -134,7 +134,8 @@ class Environments:
 
     def __init__(self, data: DataFolder) -> None:
         self.store = Store(data.environments)
-        self._uv_caches = data.cache / "uv"
+        self.downloads = data.cache / "uv"
+        """What installers keep, in a folder for each team."""
 
     async def get(
         self, recipe: Recipe, steps: Steps, *, again: bool = False
@@ -202,7 +203,7 @@ class Environments:
 
     def settings(self, user: str, *, no_cache: bool = False) -> tuple[dict[str, str], list[Bind]]:
         """Variables and binds of a command that installs packages for this team."""
-        cache = self._uv_caches / user
+        cache = self.downloads / user
         cache.mkdir(parents=True, exist_ok=True)
         index, index_binds = index_settings()
         env = {

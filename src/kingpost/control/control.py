@@ -16,6 +16,7 @@ from kingpost.control.deployments import woken
 from kingpost.control.domain import Deployment
 from kingpost.control.events import Events
 from kingpost.control.feed import Feed
+from kingpost.control.janitor import Janitor
 from kingpost.control.platform import Platform, make_platform
 from kingpost.control.replicas import Gateway, Replicas
 from kingpost.control.store import Store
@@ -74,6 +75,9 @@ class Control:
             events,
             machine,
         )
+        self.janitor = Janitor(
+            settings, self.store, platform.uploads, platform.logs, self.builder, events
+        )
         self.feed = Feed(
             self.store,
             platform.keys,
@@ -91,9 +95,11 @@ class Control:
         self.builds.resume()
         await self.builder.start()
         self._feed_task = asyncio.get_running_loop().create_task(self.feed.run())
+        self.janitor.start()
 
     async def stop(self, *, stop_replicas: bool) -> None:
         """End in order: builds, replicas (or let them run on), then what they stood on."""
+        await self.janitor.close()
         await self.builds.close()
         if stop_replicas:
             await self.replicas.stop_all(self.settings.limits.stop_grace_s)

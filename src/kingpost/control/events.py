@@ -30,6 +30,8 @@ class Events:
     """A wish or a build changed: controllers look at it again."""
     route: Topic = field(default_factory=Topic)
     """A controller changed what the gateway should know of a deployment."""
+    forgotten: Topic = field(default_factory=Topic)
+    """A deployment that was deleted has ended, and its row is gone."""
     model: Topic = field(default_factory=Topic)
     key: Topic = field(default_factory=Topic)
     secret: Topic = field(default_factory=Topic)

@@ -52,7 +52,11 @@ class Logs:
 
     def folder(self, deployment_id: str, source: str = BUILD) -> Path:
         """Where the log files of the build, or of a replica (`source` is its id), lie."""
-        return self._data.deployments / deployment_id / "logs" / source
+        return self.sources(deployment_id) / source
+
+    def sources(self, deployment_id: str) -> Path:
+        """The folder of all of a deployment's log folders."""
+        return self._data.deployments / deployment_id / "logs"
 
     @contextmanager
     def writer(self, deployment_id: str) -> Iterator[OnLine]:
@@ -72,4 +76,4 @@ class Logs:
         """Blocking: it reads files. Lines of several deployments are merged by time."""
         from kingpost.control.logfiles import read
 
-        return read([self._data.deployments / i / "logs" for i in deployment_ids], query)
+        return read([self.sources(i) for i in deployment_ids], query)

@@ -211,6 +211,8 @@ class Replicas:
             placed = self._place(tx, plan, now)
         if changed or placed or plan.drain:
             self._events.route(deployment_id)
+        if plan.forget:
+            self._events.forgotten(deployment_id)
         if plan.deployment.status is not deployment.status:
             self._announce(plan.deployment)
             self._events.model(deployment.model_id)

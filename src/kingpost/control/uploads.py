@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class Uploads:
         self._store = store
         self._vault = vault
         self._data = data
+        self._archives = threading.Lock()
 
     def begin(self, team_id: str) -> Upload:
         """New credentials for one object. The answer's signing key is in plain text."""
@@ -74,7 +76,9 @@ class Uploads:
         size = file.stat().st_size
         with file.open("rb") as content:
             os.fsync(content.fileno())
-        file.replace(target)
+        with self._archives:
+            os.utime(file)
+            file.replace(target)
         with self._store.begin() as tx:
             stored = tx.uploads.get(key=upload.key)
             if stored is None:
@@ -99,6 +103,18 @@ class Uploads:
                 "credentials, upload the archive, then repeat the request with that key."
             )
         return upload.digest
+
+    def drop_archive(self, digest: str, unchanged_since: float) -> bool:
+        """Delete an archive, unless it was uploaded again after that time (epoch seconds)."""
+        archive = self.archive(digest)
+        with self._archives:
+            try:
+                if archive.stat().st_mtime > unchanged_since:
+                    return False
+                archive.unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
     def expired(self, now: datetime) -> tuple[Upload, ...]:
         with self._store.begin() as tx:

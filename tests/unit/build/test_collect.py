@@ -7,9 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kingpost.build.base import Runnable
-from kingpost.build.collect import GRACE_S, Kept, Quota, collect, paths_in_use, remove, survey
+from kingpost.build.collect import (
+    GRACE_S,
+    Kept,
+    Quota,
+    bytes_below,
+    collect,
+    hide,
+    oversized,
+    paths_in_use,
+    quotas,
+    survey,
+)
 from kingpost.build.store import Store
 from kingpost.engine.base import Bind, Overlay
+from kingpost.settings import DataFolder, Limits
 
 NOW = 1_000_000_000.0
 KINDS = ("environments", "weights")
@@ -75,10 +87,44 @@ def test_entries_are_found_and_removed(tmp_path: Path) -> None:
     os.utime(final / "manifest.json", (NOW, NOW))
     (tmp_path / "weights/half.partial").mkdir()
     store.begin("being made")
-    found = {entry.path.name: entry for entry in survey([store, Store(tmp_path / "none")])}
+    sizes: dict[Path, int] = {}
+    stores = [store, Store(tmp_path / "none")]
+    found = {entry.path.name: entry for entry in survey(stores, sizes)}
     assert set(found) == {"k", "half.partial"}
     assert found["k"].used_at == NOW
     assert found["k"].bytes >= 100_000
-    remove(final)
+    assert sizes == {final: found["k"].bytes}
+    hidden = hide(final)
     assert store.find("k") is None
     assert not final.exists()
+    assert bytes_below(hidden) >= 100_000
+    assert {entry.path.name for entry in survey(stores, sizes)} == {"half.partial"}
+    assert sizes == {}
+
+
+def test_each_kind_has_a_quota_of_the_limits(tmp_path: Path) -> None:
+    rules = quotas(Limits(max_layers_bytes=7, unused_cache_s=5.0))
+    assert rules["layers"] == Quota(7, 5.0)
+    data = DataFolder(tmp_path)
+    folders = (data.environments, data.bundles, data.layers, data.weights)
+    assert set(rules) == {folder.name for folder in folders}
+
+
+@given(sizes=st.dictionaries(st.integers(0, 50), st.integers(0, 100)), most=st.integers(0, 1000))
+def test_the_largest_go_and_no_more_than_needed(sizes: dict[int, int], most: int) -> None:
+    folders = {Path(f"/d/{name}"): size for name, size in sizes.items()}
+    gone = oversized(folders.items(), most)
+    left = [size for path, size in folders.items() if path not in gone]
+    assert sum(left) <= most
+    assert all(folders[path] >= max(left, default=0) for path in gone)
+    if gone:
+        assert sum(left) + folders[gone[-1]] > most
+
+
+@given(entries=ENTRIES, grace_s=st.floats(0, 10 * GRACE_S))
+def test_what_was_used_within_the_grace_time_stays(entries: list[Kept], grace_s: float) -> None:
+    gone = collect(entries, [], NOW, {kind: Quota(0) for kind in KINDS}, grace_s)
+    assert {e.path for e in gone} == {
+        e.path for e in entries if e.bytes and NOW - e.used_at >= grace_s
+    } | {e.path for e in gone if not e.bytes}
+    assert all(NOW - e.used_at >= grace_s for e in gone)
