@@ -21,7 +21,13 @@ class ImageTable:
     def all(self) -> dict[str, str]:
         if not self._path.exists():
             return {}
-        table: dict[str, str] = json.loads(self._path.read_text())
+        try:
+            table: dict[str, str] = json.loads(self._path.read_text())
+        except ValueError as error:
+            raise InvalidInputError(
+                "The table of mapped images (images.json in the data folder) can't be read. Remove "
+                "it and map the images again with `kingpost images map`."
+            ) from error
         return table
 
     def map(self, image: str, prefix: Path) -> None:
@@ -30,8 +36,8 @@ class ImageTable:
             raise InvalidInputError("Name the image as in base_image, such as vllm/vllm-openai.")
         if not prefix.is_absolute() or not (prefix / "bin").is_dir():
             raise InvalidInputError(
-                f"{prefix} is not a prefix: name an absolute path of a folder that has `bin`, "
-                "such as a Python environment or /usr/local."
+                f"{prefix} can't stand for an image. Name the absolute path of a folder that has "
+                "a `bin` folder in it, such as a Python environment."
             )
         self._write({**self.all(), image: str(prefix)})
 
@@ -52,7 +58,7 @@ class ImageTable:
         return None
 
     def _write(self, table: dict[str, str]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = self._path.with_suffix(".new")
         fresh.write_text(json.dumps(table, indent=2, sort_keys=True) + "\n")
         fresh.rename(self._path)

@@ -48,6 +48,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "doctor": Entry(
         "doctor:doctor", "This machine", "Check this machine and say how to fix what is missing."
     ),
+    "images": Entry(
+        "images:images", "This machine", "Map base images to folders that are installed here."
+    ),
     "truss": Entry("truss:truss", "Deploy and call", "Run the truss command against a platform."),
     "completion": Entry(
         "completion:completion", "This machine", "Print a completion script for a shell."

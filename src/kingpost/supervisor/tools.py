@@ -1,12 +1,17 @@
-"""Tools of this machine that commands of the terminal run: the truss CLI in its pinned form."""
+"""What commands of the terminal use of this machine: the pinned truss CLI, mapped images."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kingpost.errors import InvalidInputError
+from kingpost.settings import DataFolder
+
+if TYPE_CHECKING:
+    from kingpost.build.images import ImageTable
 
 
 def truss_command(on_install: Callable[[], None]) -> list[str]:
@@ -24,3 +29,10 @@ def truss_command(on_install: Callable[[], None]) -> list[str]:
     if not truss_env.expected().truss.exists():
         on_install()
     return [str(truss_env.ensure().truss)]
+
+
+def image_table(data: DataFolder) -> ImageTable:
+    """Which folders stand for which images, for the platform of this data folder."""
+    from kingpost.build.images import ImageTable
+
+    return ImageTable(data)

@@ -39,3 +39,9 @@ def test_what_can_not_be_mapped(tmp_path: Path, image: str, prefix: str) -> None
     with pytest.raises(InvalidInputError):
         table.map(image, Path(prefix))
     assert table.all() == {}
+
+
+def test_a_broken_table_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.json").write_text("{")
+    with pytest.raises(InvalidInputError, match=r"images\.json"):
+        ImageTable(DataFolder(tmp_path)).find("a")
