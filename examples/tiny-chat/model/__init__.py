@@ -1,0 +1,1 @@
+"""Marks the model code as a package; it holds nothing itself."""

@@ -174,6 +174,8 @@ class Builder:
         try:
             async with asyncio.timeout(request.deadline_s):
                 return await self._build(request, work, progress)
+        except BuildFailedError as error:
+            raise type(error)(error.message.replace(f"{work / 'truss'}/", "")) from error
         except TimeoutError as error:
             raise BuildStoppedError(
                 f"{progress.current}: the build took longer than its deadline of "

@@ -35,6 +35,7 @@ class _Structured(msgspec.Struct):
     levelname: str | None = None
     level: str | None = None
     request_id: str | None = None
+    exc_info: str | None = None
 
 
 _decoder = msgspec.json.Decoder(_Structured)
@@ -67,7 +68,8 @@ def parse(line: Line, replica: str | None) -> LogLine:
             pass
         else:
             level = _LEVELS.get((found.levelname or found.level or "").upper())
-            return LogLine(line.at_ns, found.message, replica, found.request_id, level)
+            message = f"{found.message}\n{found.exc_info}" if found.exc_info else found.message
+            return LogLine(line.at_ns, message, replica, found.request_id, level)
     return LogLine(line.at_ns, line.text, replica)
 
 

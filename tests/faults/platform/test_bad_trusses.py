@@ -229,7 +229,7 @@ CONFIG = (member("config.yaml"), b"model_name: hostile\n")
         ("no-tar", b"this is no archive at all" * 100, "tar"),
         ("cut-off", tar(CONFIG, (member("model/model.py"), b"x" * 5000))[:3000], "tar"),
         ("outside", tar(CONFIG, (member("../outside.py"), b"x")), "outside"),
-        ("absolute", tar(CONFIG, (member("/etc/evil"), b"x")), "outside"),
+        ("absolute", tar(CONFIG, (member("/etc/evil"), b"x")), "leads out"),
         ("link-out", tar(CONFIG, (member("l", tarfile.SYMTYPE, "/etc/passwd"), b"")), "link"),
         ("device", tar(CONFIG, (member("d", tarfile.CHRTYPE), b"")), "device"),
         ("no-config", tar((member("model/model.py"), b"x")), "config.yaml"),
