@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.platform import RunningPlatform, wait_until
-from tests.support.truss_cli import TrussCli, make_truss_cli
+from tests.support.truss_cli import TrussCli, make_truss_cli, running_truss
 from tests.support.trusses import write_truss
 
 
@@ -123,11 +123,17 @@ def test_an_environment_must_exist_and_then_gets_the_push(truss: TrussCli, tmp_p
     assert answer.json()["echo"] == {"b": 2}
 
 
-def test_wait_and_tail_end_with_the_build_and_show_its_log(truss: TrussCli, tmp_path: Path) -> None:
+def test_tail_shows_the_build_and_the_model_as_they_go(truss: TrussCli, tmp_path: Path) -> None:
     folder = write_truss(tmp_path / "t", "cli-tail")
-    out = truss("push", str(folder), "--wait", "--tail", timeout_s=240).stdout
-    assert "Deployment succeeded" in out or "ACTIVE" in out
-    assert "Python environment" in out
+    with running_truss(truss, "push", "--tail", cwd=folder) as tailing:
+        wait_until(lambda: "echo is loaded" in tailing.text(), 120, tailing.text)
+        assert "Python environment" in tailing.text()
+
+
+def test_wait_and_tail_together_end_when_it_is_active(truss: TrussCli, tmp_path: Path) -> None:
+    """The CLI tails in the background then, so a quick push may end before its first look."""
+    folder = write_truss(tmp_path / "t", "cli-wait-tail")
+    assert "Deployment succeeded" in truss("push", str(folder), "--wait", "--tail").stdout
 
 
 def test_a_failing_push_is_told_as_such(truss: TrussCli, tmp_path: Path) -> None:

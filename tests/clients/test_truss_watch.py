@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.platform import RunningPlatform, wait_until
-from tests.support.truss_cli import TrussCli, make_truss_cli
+from tests.support.truss_cli import TrussCli, make_truss_cli, running_truss
 from tests.support.trusses import ECHO, write_truss
 
 
 @pytest.fixture(scope="module")
 def truss(shared_platform: RunningPlatform, tmp_path_factory: pytest.TempPathFactory) -> TrussCli:
     return make_truss_cli(shared_platform, tmp_path_factory.mktemp("home"))
-
-
-class Watching:
-    """A running command and what it has printed so far."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line)
-
-    def text(self) -> str:
-        return "".join(self.lines)
-
-
-@contextlib.contextmanager
-def running(truss: TrussCli, *arguments: str, cwd: Path) -> Iterator[Watching]:
-    watching = Watching(truss.start(*arguments, cwd=cwd))
-    try:
-        yield watching
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(watching.process.pid, signal.SIGKILL)
-        watching.process.wait(30)
-        if watching.process.stdout is not None:
-            watching.process.stdout.close()
 
 
 def version(platform: RunningPlatform, model: str) -> str | None:
@@ -65,7 +29,7 @@ def model_id(platform: RunningPlatform, name: str) -> str | None:
 def test_a_saved_file_is_live_without_a_new_push(truss: TrussCli, tmp_path: Path) -> None:
     platform = truss.platform
     folder = write_truss(tmp_path / "t", "watched", version="one")
-    with running(truss, "push", "--watch", cwd=folder) as watching:
+    with running_truss(truss, "push", "--watch", cwd=folder) as watching:
         model = wait_until(lambda: model_id(platform, "watched"), 60, watching.text)
         wait_until(lambda: version(platform, model) == "one", 180, watching.text)
         wait_until(lambda: "atching for changes" in watching.text(), 60, watching.text)
@@ -76,7 +40,7 @@ def test_a_saved_file_is_live_without_a_new_push(truss: TrussCli, tmp_path: Path
     assert after["id"] == before
     assert after["is_development"] is True
 
-    with running(truss, "watch", cwd=folder) as watching:
+    with running_truss(truss, "watch", cwd=folder) as watching:
         wait_until(lambda: "atching for changes" in watching.text(), 120, watching.text)
         write_truss(folder, "watched", version="three")
         wait_until(lambda: version(platform, model) == "three", 120, watching.text)

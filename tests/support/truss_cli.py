@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +66,37 @@ class TrussCli:
             "COLUMNS": "200",
             "UV_CACHE_DIR": os.environ.get("UV_CACHE_DIR", str(Path.home() / ".cache" / "uv")),
         }
+
+
+class RunningCommand:
+    """A command that runs on, and what it has printed so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+
+
+@contextlib.contextmanager
+def running_truss(truss: TrussCli, *arguments: str, cwd: Path) -> Iterator[RunningCommand]:
+    """Ended, with all its children, at the end."""
+    command = RunningCommand(truss.start(*arguments, cwd=cwd))
+    try:
+        yield command
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.process.pid, signal.SIGKILL)
+        command.process.wait(30)
+        if command.process.stdout is not None:
+            command.process.stdout.close()
 
 
 def make_truss_cli(platform: RunningPlatform, home: Path, *program: str) -> TrussCli:
