@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import click
 import pytest
 
-from kingpost.cli.root import root
+from tests.support.documents import ROOT, problem_of_command
 
-ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = ROOT / "docs" / "requirements.md"
 SUBJECTS = {
     "deployer",
@@ -88,31 +86,6 @@ def problem_of_test(name: str) -> str | None:
     return None
 
 
-def problem_of_command(text: str) -> str | None:
-    program, *words = text.split()
-    if program == "make":
-        makefile = (ROOT / "Makefile").read_text()
-        missing = [w for w in words if not re.search(rf"^{re.escape(w)}:", makefile, re.MULTILINE)]
-        return f"the Makefile has no target {missing}" if missing or not words else None
-    if program != "kingpost":
-        return f"{program!r} is neither make nor kingpost"
-    return _problem_of_kingpost(root, words)
-
-
-def _problem_of_kingpost(command: click.Command, words: list[str]) -> str | None:
-    context = click.Context(command)
-    if isinstance(command, click.Group):
-        if not words:
-            return f"{command.name!r} needs a command"
-        below = command.get_command(context, words[0])
-        if below is None:
-            return f"there is no command {words[0]!r}"
-        return _problem_of_kingpost(below, words[1:])
-    options = {name for parameter in command.params for name in parameter.opts}
-    missing = [word for word in words if word.startswith("-") and word not in options]
-    return f"{command.name!r} has no {missing}" if missing else None
-
-
 def test_numbers_have_no_gap_and_no_double() -> None:
     for part in (1, 2):
         numbers = [r.number for r in REQUIREMENTS if r.part == part]
@@ -161,7 +134,7 @@ def test_a_test_that_is_not_there_is_noticed(name: str, words: str) -> None:
         ("make nothing", "no target"),
         ("make", "no target"),
         ("kingpost nothing", "no command"),
-        ("kingpost env", "needs a command"),
+        ("kingpost", "needs a command"),
         ("kingpost push --nothing", "no ['--nothing']"),
         ("bash x", "neither"),
     ],
@@ -169,4 +142,5 @@ def test_a_test_that_is_not_there_is_noticed(name: str, words: str) -> None:
 def test_a_command_that_is_not_there_is_noticed(command: str, words: str) -> None:
     assert words in (problem_of_command(command) or "")
     assert problem_of_command("kingpost env set --min-replica") is None
+    assert problem_of_command("kingpost env") is None
     assert problem_of_command("make test") is None
