@@ -27,6 +27,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "promote": Entry(
         "promote:promote", "Deploy and call", "Promote a deployment into an environment."
     ),
+    "show-gpus": Entry(
+        "gpus:show_gpus", "Deploy anywhere", "List GPUs, who offers them, and their prices."
+    ),
     "models": Entry("models:models", "Look and manage", "List models, show or delete one."),
     "deployments": Entry(
         "deployments:deployments", "Look and manage", "List, show and handle deployments."

@@ -1,0 +1,1 @@
+"""The deployer: GPUs and prices, providers, and a record of what was made where."""
