@@ -178,4 +178,4 @@ def read_settings(path: Path) -> Settings:
 def _path(kind: type, value: object) -> object:
     if kind is Path:
         return Path(str(value))
-    raise NotImplementedError(kind)
+    raise TypeError(f"settings hold no {kind.__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kingpost.api import shapes
 from kingpost.control import domain, instances
 from kingpost.control.environments import UNDER_WAY
-from kingpost.control.logs import LogLine
+from kingpost.control.logfiles import LogLine
 from kingpost.control.models import ModelView
 from kingpost.control.platform import Platform
 from kingpost.errors import NotFoundError

@@ -14,7 +14,6 @@ from kingpost.engine.base import Bind
 from kingpost.settings import DataFolder
 
 _RECIPE = 1
-_DEFAULT_INDEX_LINE = re.compile(r"^\s*(-i|--index-url)\s+https://pypi\.org/simple/?\s*$")
 _OLD_NUMPY = re.compile(r"^numpy>=([\d.]+),<2(\.0)*(?=\s|$)")
 _NUMPY_2_SINCE = (3, 13)
 _SELDOM_USED = r"/(tests?|Cython|pip|f2py)/"
@@ -111,7 +110,7 @@ def read_recipe(
 
 
 def server_requirements(text: str, python: tuple[int, int]) -> tuple[str, list[str]]:
-    """Truss's list without its naming of the default index, which would hide the operator's.
+    """Truss's list as this Python needs it, and what was changed in words.
 
     From Python 3.13 on there are no wheels of numpy 1.x, so the server's own upper bound gives way
     to that of truss's constraints (below 3); a numpy that the user names is left alone.
@@ -119,8 +118,6 @@ def server_requirements(text: str, python: tuple[int, int]) -> tuple[str, list[s
     notes: list[str] = []
     lines = []
     for line in text.splitlines():
-        if _DEFAULT_INDEX_LINE.match(line):
-            continue
         if python >= _NUMPY_2_SINCE and _OLD_NUMPY.match(line):
             lines.append(_OLD_NUMPY.sub(r"numpy>=\1,<3", line))
             notes.append("numpy 1.x has no wheels for this Python: numpy 2 is installed instead.")

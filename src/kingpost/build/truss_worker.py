@@ -73,6 +73,7 @@ def context(args: dict[str, Any]) -> dict[str, Any]:
             hashed = directory_content_hash(truss_dir)
             with _links_instead_of_copies(truss_dir):
                 prepare(out_dir)
+            _drop_default_index(out_dir / "requirements.txt")
         except (ValueError, OSError) as error:
             said_of = [_without_folder(line, truss_dir) for line in _readable(error)]
             raise RefusedError("; ".join(said_of)) from error
@@ -84,6 +85,23 @@ def context(args: dict[str, Any]) -> dict[str, Any]:
         "truss_signature": json.dumps(signed),
         "warnings": said,
     }
+
+
+def _drop_default_index(requirements: Path) -> None:
+    """Truss's own list names the default index, which would hide the operator's; a user's stays."""
+    import truss
+
+    own = Path(truss.__file__).parent / "templates" / "server" / "requirements.txt"
+    defaults = [line for line in own.read_text().splitlines() if line.startswith("-i ")]
+    if not requirements.exists():
+        return
+    lines = requirements.read_text().splitlines(keepends=True)
+    for default in defaults:
+        found = [line for line in lines if line.strip() == default]
+        if found:
+            lines.remove(found[0])
+    requirements.unlink()
+    requirements.write_text("".join(lines))
 
 
 def _image_builder(

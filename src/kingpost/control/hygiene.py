@@ -12,7 +12,7 @@ from typing import Final
 
 from kingpost.control.domain import Promotion, Upload
 from kingpost.control.environments import UNDER_WAY
-from kingpost.control.logs import BUILD
+from kingpost.control.logfiles import BUILD
 
 IDLE_UPLOAD_S: Final = 15 * 60.0
 """An upload that began in time may end later; it goes when nothing came for so long."""

@@ -23,7 +23,8 @@ from kingpost.control import hygiene
 from kingpost.control.domain import ReplicaState, utc_now
 from kingpost.control.events import Events
 from kingpost.control.hygiene import LogPlan, LogSource, Segment
-from kingpost.control.logs import BUILD, Logs
+from kingpost.control.logfiles import BUILD
+from kingpost.control.logs import Logs
 from kingpost.control.store import Store
 from kingpost.control.uploads import LIFETIME, Uploads
 from kingpost.engine.logwriter import segments as log_segments

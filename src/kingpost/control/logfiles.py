@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import msgspec
-import re2
 
+from kingpost import contract
 from kingpost.contract import LogLevel
-from kingpost.control.logs import BUILD, LogLine, LogQuery
 from kingpost.engine.logfile import Line, read_lines
 from kingpost.errors import InvalidInputError
+
+BUILD = "build"
+"""The folder of the build's and the platform's lines, beside those of the replicas."""
 
 _LEVELS = {
     "DEBUG": LogLevel.DEBUG,
@@ -26,6 +29,35 @@ _LEVELS = {
 }
 _ORDER = list(LogLevel)
 _MAX_PATTERN = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogQuery:
+    """Times in epoch nanoseconds; `start_ns` inclusive, `end_ns` exclusive. Text filters match
+    the message; `includes` must all be in it, `excludes` none."""
+
+    start_ns: int
+    end_ns: int
+    newest_first: bool = True
+    limit: int = contract.DEFAULT_LOG_LIMIT
+    min_level: LogLevel | None = None
+    replica: str | None = None
+    request_id: str | None = None
+    component: str | None = None
+    search_pattern: str | None = None
+    includes: tuple[str, ...] = ()
+    excludes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """`replica` is None for lines of the build and of the platform."""
+
+    timestamp_ns: int
+    message: str
+    replica: str | None = None
+    request_id: str | None = None
+    level: LogLevel | None = None
 
 
 class _Structured(msgspec.Struct):
@@ -121,6 +153,8 @@ def _filter(query: LogQuery) -> Callable[[LogLine], bool] | None:
 def _compile(pattern: str) -> Callable[[str], bool]:
     if len(pattern) > _MAX_PATTERN:
         raise InvalidInputError(f"search_pattern is longer than {_MAX_PATTERN} characters.")
+    import re2
+
     options = re2.Options()
     options.log_errors = False
     try:

@@ -1,49 +1,18 @@
-"""A deployment's logs: its build's and its replicas' files, filtered as the contract filters."""
+"""A deployment's logs: where they lie, writing the platform's own lines, reading them all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from kingpost import contract
-from kingpost.contract import LogLevel
+from kingpost.control.logfiles import BUILD, LogLine, LogQuery, read
 from kingpost.engine.base import OnLine
 from kingpost.engine.logwriter import LogWriter
 from kingpost.settings import DataFolder
 
-BUILD = "build"
 BUILD_LOG_BYTES = 64 * contract.MIB
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogQuery:
-    """Times in epoch nanoseconds; `start_ns` inclusive, `end_ns` exclusive. Text filters match
-    the message; `includes` must all be in it, `excludes` none."""
-
-    start_ns: int
-    end_ns: int
-    newest_first: bool = True
-    limit: int = contract.DEFAULT_LOG_LIMIT
-    min_level: LogLevel | None = None
-    replica: str | None = None
-    request_id: str | None = None
-    component: str | None = None
-    search_pattern: str | None = None
-    includes: tuple[str, ...] = ()
-    excludes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LogLine:
-    """`replica` is None for lines of the build and of the platform."""
-
-    timestamp_ns: int
-    message: str
-    replica: str | None = None
-    request_id: str | None = None
-    level: LogLevel | None = None
 
 
 class Logs:
@@ -74,6 +43,4 @@ class Logs:
 
     def query(self, deployment_ids: tuple[str, ...], query: LogQuery) -> list[LogLine]:
         """Blocking: it reads files. Lines of several deployments are merged by time."""
-        from kingpost.control.logfiles import read
-
         return read([self.sources(i) for i in deployment_ids], query)

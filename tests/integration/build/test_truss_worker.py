@@ -40,6 +40,18 @@ async def test_a_context_is_written_and_no_code_of_the_user_runs(
     assert not (source / "ran").exists()
 
 
+async def test_truss_own_index_gives_way_to_the_operators_and_the_users_stays(
+    client: TrussClient, tmp_path: Path
+) -> None:
+    mine = "-i https://index.example.invalid/simple"
+    config = f"model_name: m\nrequirements: ['{mine}', six]\n"
+    source = truss(tmp_path / "truss", config=config)
+    await client.context(source, tmp_path / "out", development=False)
+    lines = (tmp_path / "out" / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith("-i")] == [mine]
+    assert any(line.startswith("fastapi") for line in lines)
+
+
 async def test_hashes_are_those_that_the_cli_computes(client: TrussClient, tmp_path: Path) -> None:
     """The command line's own module computes them here, in the same pinned package."""
     source = truss(tmp_path / "truss")

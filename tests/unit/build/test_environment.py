@@ -35,16 +35,6 @@ def test_whatever_defines_an_environment_is_in_its_key(other: Recipe) -> None:
     assert Recipe(PYTHON, "team", "six\n", "six<2\n").key == BASE.key
 
 
-def test_the_default_index_gives_way_to_the_operators() -> None:
-    text = "# base\n-i https://pypi.org/simple\n\nnumpy>=1.23.5,<2.0 # why\nsix\n"
-    assert server_requirements(text, (3, 12)) == (
-        "# base\n\nnumpy>=1.23.5,<2.0 # why\nsix\n",
-        [],
-    )
-    kept = "-i https://elsewhere/simple\n"
-    assert server_requirements(kept, (3, 12)) == (kept, [])
-
-
 def test_numpy_where_the_old_one_has_no_wheels() -> None:
     text, notes = server_requirements("numpy>=1.23.5,<2.0 # why\nnumpy==1.26.4\n", (3, 13))
     assert text == "numpy>=1.23.5,<3 # why\nnumpy==1.26.4\n"

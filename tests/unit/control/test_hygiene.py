@@ -21,7 +21,7 @@ from kingpost.control.hygiene import (
     stale_logs,
     unused_archives,
 )
-from kingpost.control.logs import BUILD
+from kingpost.control.logfiles import BUILD
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 NOW_S = NOW.timestamp()

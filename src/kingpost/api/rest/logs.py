@@ -11,7 +11,7 @@ from kingpost.api import bodies, shapes
 from kingpost.api.rest.call import Call, Door
 from kingpost.api.rest.deployments import found
 from kingpost.api.views import log_view
-from kingpost.control.logs import LogQuery
+from kingpost.control.logfiles import LogQuery
 from kingpost.errors import InvalidInputError
 
 _NS_PER_MS: Final = 1_000_000
