@@ -6,6 +6,7 @@ Without that file, what truss leaves out by default (truss/util/.truss_ignore) i
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -59,7 +60,9 @@ class Filter:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         try:
-            self._spec = pathspec.PathSpec.from_lines("gitignore", patterns)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # of odd sets such as `[[]`
+                self._spec = pathspec.PathSpec.from_lines("gitignore", patterns)
         except (ValueError, re.error) as error:
             raise InvalidInputError(f"{IGNORE_FILE} has an invalid pattern: {error}") from None
 
