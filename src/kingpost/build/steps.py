@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import uv
 
 from kingpost.build.progress import Progress
 from kingpost.engine.base import Bind, Command, OnLine, Overlay
-from kingpost.errors import BuildFailedError
+from kingpost.errors import BuildFailedError, StorageFullError
 
 _LAST_LINES = 20
 _PASSED_ON = (
@@ -33,6 +34,7 @@ _PASSED_ON = (
     "ALL_PROXY",
     "NO_PROXY",
 )
+_NO_SPACE = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
 _SHOWN_BY_SANDBOX = ("/usr", "/etc/ssl/certs")
 
 
@@ -68,7 +70,8 @@ class Steps:
         overlays: Sequence[Overlay] = (),
         network: bool = True,
     ) -> list[str]:
-        """Its last lines. Raises `BuildFailedError` that names `what` when it fails."""
+        """Its last lines. Raises `BuildFailedError` that names `what` when it fails, and
+        `StorageFullError` when it said that no space is left."""
         said: deque[str] = deque(maxlen=_LAST_LINES)
 
         def on_line(line: str) -> None:
@@ -88,6 +91,11 @@ class Steps:
         code = await self.engine.run(command, on_line)
         if code:
             tail = "\n".join(said)
+            if any(words in tail for words in _NO_SPACE):
+                raise StorageFullError(
+                    f"{self.progress.current}: {what} found no space left on the disk. Free space "
+                    f"or delete deployments, then push again. Its last lines:\n{tail}"
+                )
             raise BuildFailedError(
                 f"{self.progress.current}: {what} ended with exit code {code}."
                 + (f" Its last lines:\n{tail}" if tail else " It printed nothing.")

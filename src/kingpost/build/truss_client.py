@@ -6,6 +6,7 @@ What is asked and answered is the worker's business: see `truss_worker`.
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -61,7 +62,8 @@ class TrussClient:
     async def context(
         self, truss_dir: Path, out_dir: Path, *, development: bool, deadline_s: float = 600.0
     ) -> dict[str, Any]:
-        """Raises `BuildFailedError` with truss's words when the Truss is not one."""
+        """Raises `BuildFailedError` with truss's words when the Truss is not one, and `OSError`
+        when no space is left."""
         args = {
             "truss_dir": str(truss_dir),
             "out_dir": str(out_dir),
@@ -94,6 +96,8 @@ class TrussClient:
             except BaseException:
                 await self._settle(task)
                 raise
+        if "full" in answer:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if "refused" in answer:
             raise BuildFailedError(answer["refused"])
         if "failed" in answer:

@@ -7,6 +7,7 @@ the rest of Kingpost is not installed there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import logging
@@ -75,6 +76,8 @@ def context(args: dict[str, Any]) -> dict[str, Any]:
                 prepare(out_dir)
             _drop_default_index(out_dir / "requirements.txt")
         except (ValueError, OSError) as error:
+            if _is_full(error):
+                raise
             said_of = [_without_folder(line, truss_dir) for line in _readable(error)]
             raise RefusedError("; ".join(said_of)) from error
     return {
@@ -156,8 +159,19 @@ def _answer(line: str) -> dict[str, Any]:
     except RecursionError:
         return {"id": number, "refused": "config.yaml is nested too deeply."}
     except Exception as error:
+        if _is_full(error):
+            return {"id": number, "full": True}
         logging.getLogger(__name__).exception("unexpected error")
         return {"id": number, "failed": f"{type(error).__name__}: {error}"}
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether it says that no space is left; copying many files wraps it as text."""
+    if not isinstance(error, OSError):
+        return False
+    if error.errno is not None:
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 def _raw_config(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kingpost.control.deployments import first_goal
 from kingpost.control.domain import Deployment, Wanted, utc_now
 from kingpost.control.events import Events
 from kingpost.control.logs import Logs
+from kingpost.control.patience import until_stored
 from kingpost.control.secrets import Secrets
 from kingpost.control.store import Store
 from kingpost.control.uploads import Uploads
@@ -115,22 +116,27 @@ class BuildController:
             runnable = await self._builder.build(request, say)
         except BuildStoppedError as error:
             say(f"Build stopped: {error.message}")
-            self._finish(deployment_id, S.BUILD_STOPPED, error.message, None)
+            await self._finish(deployment_id, S.BUILD_STOPPED, error.message, None)
         except KingpostError as error:
             say(f"Build failed: {error.message}")
-            self._finish(deployment_id, S.BUILD_FAILED, error.message, None)
+            await self._finish(deployment_id, S.BUILD_FAILED, error.message, None)
         except Exception:
             log.exception("build failed unexpectedly", extra={"deployment": deployment_id})
             message = "The build failed by a fault of the platform; its log has the details."
             say(message)
-            self._finish(deployment_id, S.BUILD_FAILED, message, None)
+            await self._finish(deployment_id, S.BUILD_FAILED, message, None)
         else:
-            self._finish(deployment_id, S.DEPLOYING, None, runnable)
+            await self._finish(deployment_id, S.DEPLOYING, None, runnable)
 
-    def _finish(
+    async def _finish(
         self, deployment_id: str, status: S, reason: str | None, runnable: Runnable | None
     ) -> None:
         """Write the outcome, unless the deployment is no longer building."""
+        await until_stored(lambda: self._write(deployment_id, status, reason, runnable))
+
+    def _write(
+        self, deployment_id: str, status: S, reason: str | None, runnable: Runnable | None
+    ) -> None:
         while True:
             with self._store.begin() as tx:
                 row = tx.deployments.get(id=deployment_id)

@@ -17,12 +17,13 @@ from kingpost.control.domain import Deployment
 from kingpost.control.events import Events
 from kingpost.control.feed import Feed
 from kingpost.control.janitor import Janitor
+from kingpost.control.patience import RETRY_S
 from kingpost.control.platform import Platform, make_platform
 from kingpost.control.replicas import Gateway, Replicas
 from kingpost.control.store import Store
 from kingpost.control.vault import new_key, write_private
 from kingpost.engine.load import make_engine
-from kingpost.errors import ConflictError, StaleWriteError
+from kingpost.errors import ConflictError, StaleWriteError, StorageFullError
 from kingpost.messages import LoadReport, Notice
 from kingpost.settings import DataFolder, Settings
 
@@ -138,7 +139,17 @@ class Control:
                 self._wake(deployment_id)
 
     def _wake(self, deployment_id: str) -> None:
-        """Somebody waits for a deployment, or asked for it: one at zero gets a replica."""
+        """Somebody waits for a deployment, or asked for it: one at zero gets a replica.
+
+        While the disk is full it stays at zero; the next load report asks again.
+        """
+        try:
+            self._wake_now(deployment_id)
+        except StorageFullError as error:
+            extra = {"deployment": deployment_id, "error": error.message}
+            log.warning("deployment not woken", extra=extra)
+
+    def _wake_now(self, deployment_id: str) -> None:
         with self.store.begin() as tx:
             old = tx.deployments.get(id=deployment_id)
             new = woken(old) if old else None
@@ -164,6 +175,9 @@ class Control:
                 )
         except StaleWriteError:
             asyncio.get_running_loop().call_soon(self._promote, deployment.id)
+            return
+        except StorageFullError:
+            asyncio.get_running_loop().call_later(RETRY_S, self._promote, deployment.id)
             return
         for changed_id in changed:
             self.platform.events.deployment(changed_id)

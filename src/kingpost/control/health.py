@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from kingpost.contract import HEALTH_PROBE_INTERVAL_S
 from kingpost.engine.base import Address
@@ -13,7 +13,7 @@ FIRST_INTERVAL_S = 0.01
 MAX_STARTUP_INTERVAL_S = 0.25
 PROBE_TIMEOUT_S = 10.0
 
-OnHealth = Callable[[bool], None]
+OnHealth = Callable[[bool], Awaitable[None]]
 
 
 async def probe(address: Address, path: str, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
@@ -59,4 +59,4 @@ async def watch(
         now_well = await probe(address, path)
         if now_well != well:
             well = now_well
-            on_health(well)
+            await on_health(well)

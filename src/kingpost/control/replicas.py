@@ -7,6 +7,7 @@ One step at a time per deployment. A step reads, decides, writes, then acts; wha
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
@@ -29,13 +30,14 @@ from kingpost.control.domain import (
 )
 from kingpost.control.events import Events
 from kingpost.control.logs import Logs
+from kingpost.control.patience import until_stored
 from kingpost.control.place import Machine, NoRoom, place
 from kingpost.control.reconcile import Plan, Seen, decide
 from kingpost.control.secrets import Secrets
 from kingpost.control.specs import dynamic_config, needs_of, replica_spec
 from kingpost.control.store import Store, Transaction
 from kingpost.engine.base import Address, Engine, Exit, Phase
-from kingpost.errors import EngineError, KingpostError, StaleWriteError
+from kingpost.errors import EngineError, KingpostError, StaleWriteError, StorageFullError
 from kingpost.messages import LoadReport
 from kingpost.settings import Settings
 
@@ -170,9 +172,12 @@ class Replicas:
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 log.error("replica was not stopped", extra={"replica": row.id}, exc_info=outcome)
-        with self._store.begin() as tx:
-            for row in rows:
-                tx.replicas.delete(id=row.id)
+        try:
+            with self._store.begin() as tx:
+                for row in rows:
+                    tx.replicas.delete(id=row.id)
+        except StorageFullError:
+            log.warning("stopped replicas keep their rows until the next start: the disk is full")
 
     # One step
 
@@ -356,12 +361,11 @@ class Replicas:
             values = self._secret_values(deployment, runnable)
             address = await self._engine.start(spec, values, dynamic)
         except (KingpostError, OSError) as error:
-            reason = error.message if isinstance(error, EngineError) else str(error)
-            self._ended(row, Exit(code=None, signal=None, at_ns=0, reason=reason))
+            self._ended(row, Exit(code=None, signal=None, at_ns=0, reason=_why(error)))
             return
         live = self._live.setdefault(row.id, Live())
         live.dynamic = dynamic
-        self._update(
+        await self._update(
             row.id,
             state=ReplicaState.STARTED,
             started_at=utc_now(),
@@ -381,12 +385,12 @@ class Replicas:
         if row.state is not ReplicaState.READY:
             await health.until_ready(address, path)
             await self.before_traffic(deployment, address)
-            self._update(row.id, state=ReplicaState.READY, ready_at=utc_now())
+            await self._update(row.id, state=ReplicaState.READY, ready_at=utc_now())
 
-        def on_health(well: bool) -> None:
+        async def on_health(well: bool) -> None:
             current = self._row(row.id)
             if current is not None and current.state is ReplicaState.READY:
-                self._update(row.id, unready_since=None if well else utc_now())
+                await self._update(row.id, unready_since=None if well else utc_now())
 
         await health.watch(address, path, on_health)
 
@@ -422,8 +426,7 @@ class Replicas:
     async def _stop(self, deployment_id: str, replica_id: str) -> None:
         await self._engine.stop(replica_id, grace_s=self._settings.limits.stop_grace_s)
         self._forget(replica_id)
-        with self._store.begin() as tx:
-            tx.replicas.delete(id=replica_id)
+        await until_stored(lambda: self._drop_row(replica_id))
         self._events.route(deployment_id)
         self.poke(deployment_id)
 
@@ -483,14 +486,20 @@ class Replicas:
         with self._store.begin() as tx:
             return tx.replicas.get(id=replica_id)
 
-    def _update(self, replica_id: str, **changes: Any) -> None:
+    async def _update(self, replica_id: str, **changes: Any) -> None:
+        def write() -> Replica | None:
+            with self._store.begin() as tx:
+                row = tx.replicas.get(id=replica_id)
+                return row and tx.replicas.put(msgspec.structs.replace(row, **changes))
+
+        row = await until_stored(write)
+        if row is not None:
+            self._events.route(row.deployment_id)
+            self.poke(row.deployment_id)
+
+    def _drop_row(self, replica_id: str) -> None:
         with self._store.begin() as tx:
-            row = tx.replicas.get(id=replica_id)
-            if row is None:
-                return
-            tx.replicas.put(msgspec.structs.replace(row, **changes))
-        self._events.route(row.deployment_id)
-        self.poke(row.deployment_id)
+            tx.replicas.delete(id=replica_id)
 
     def _poke_replica(self, replica_id: str) -> None:
         row = self._row(replica_id)
@@ -531,6 +540,15 @@ class Replicas:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         task.add_done_callback(_log_failure)
+
+
+def _why(error: KingpostError | OSError) -> str:
+    """Without the names of our files."""
+    if isinstance(error, KingpostError):
+        return error.message
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return "the disk of the data folder is full"
+    return f"it could not be started: {error.strerror or type(error).__name__}"
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

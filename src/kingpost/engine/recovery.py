@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -12,6 +13,8 @@ from kingpost.engine.adopt import Recorded
 from kingpost.engine.base import Exit
 from kingpost.engine.folder import Record, ReplicaFolder
 from kingpost.engine.limits import Groups
+
+log = logging.getLogger(__name__)
 
 _SHIM_START_S = 30.0
 _END_S = 10.0
@@ -81,9 +84,18 @@ def _of_dead(folder: ReplicaFolder, groups: Groups | None) -> Ended | None:
         folder.remove()
         return None
     ended = Exit(code=None, signal=None, at_ns=time.time_ns(), reason=SHIM_GONE)
-    folder.put_exit(ended)
+    keep_exit(folder, ended)
     folder.clear()
     return Ended(record, ended)
+
+
+def keep_exit(folder: ReplicaFolder, ended: Exit) -> None:
+    """Record how it ended. On a full disk there is no record, and the next start says the same."""
+    try:
+        folder.put_exit(ended)
+    except OSError as error:
+        extra = {"replica_id": folder.replica_id, "error": error.strerror}
+        log.warning("the end of a replica was not recorded", extra=extra)
 
 
 def _kill(processes: list[tuple[int, int]]) -> None:

@@ -110,7 +110,7 @@ class Starter:
         ended = folder.exit()
         if ended is None:
             ended = Exit(None, None, time.time_ns(), reason=recovery.SHIM_GONE)
-            folder.put_exit(ended)
+            recovery.keep_exit(folder, ended)
         self.clean(record)
         folder.clear()
         return ended

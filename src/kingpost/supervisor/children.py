@@ -102,9 +102,11 @@ class Child:
             )
         self.starts += 1
         self._watch(self._process.pid)
-        self._record.write_bytes(
-            msgspec.json.encode(Record(self._process.pid, _started(self._process.pid) or 0))
-        )
+        record = Record(self._process.pid, _started(self._process.pid) or 0)
+        try:
+            self._record.write_bytes(msgspec.json.encode(record))
+        except OSError as error:
+            log.warning("%s runs without a record: %s", self.name, error.strerror)
 
     def _adopt(self) -> bool:
         try:

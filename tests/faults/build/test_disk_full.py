@@ -10,7 +10,7 @@ from kingpost.build.archive import unpack
 from kingpost.errors import StorageFullError
 from kingpost.settings import Limits, SandboxMode
 from tests.support.archives import file, tar_bytes
-from tests.support.building import config, workshop
+from tests.support.building import config, model, workshop
 
 
 @pytest.fixture
@@ -44,3 +44,13 @@ async def test_a_full_disk_during_a_build_is_said_and_leaves_nothing(
             await shop.build_archive(archive(tmp_path / "a.tar", *[900_000] * 4))
         assert list((shop.data.cache / "builds").iterdir()) == []
         assert shop.builder.stores[0].all() == []
+
+
+async def test_a_command_that_finds_no_space_says_what_to_do(tmp_path: Path) -> None:
+    files = {
+        "config.yaml": config(build_commands=["head -c 9000 /dev/zero > /dev/full"]),
+        "model/model.py": model("1"),
+    }
+    async with workshop(tmp_path / "data") as shop:
+        with pytest.raises(StorageFullError, match=r"command 1 of 1 .*Free space"):
+            await shop.build(files)
