@@ -147,6 +147,8 @@ class Settings:
 
     data: DataFolder
     host: str = DEFAULT_HOST
+    host_names: tuple[str, ...] = ()
+    """Names by which clients may call it beside `host` and those of this machine's loopback."""
     port: int = DEFAULT_PORT
     sandbox: SandboxMode = SandboxMode.AUTO
     emulate_accelerators: bool = False

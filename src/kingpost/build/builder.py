@@ -79,7 +79,7 @@ class Builder:
         self._data = data
         self._engine = engine
         self._limits = limits or Limits()
-        self._truss = truss or TrussClient()
+        self._truss = truss or TrussClient(home=data.cache / "truss-home")
         self._work = data.cache / "builds"
         self._environments = environment.Environments(data)
         self._bundles = bundle.Bundles(data)

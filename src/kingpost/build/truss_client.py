@@ -35,8 +35,15 @@ class TrussWorkerError(KingpostError):
 class TrussClient:
     """One worker process. Requests wait for each other; a late one costs the worker its life."""
 
-    def __init__(self, ensure: Callable[[], truss_env.TrussEnvironment] = truss_env.ensure) -> None:
+    def __init__(
+        self,
+        ensure: Callable[[], truss_env.TrussEnvironment] = truss_env.ensure,
+        *,
+        home: Path | None = None,
+    ) -> None:
+        """`home` is the worker's home folder; a temporary one without it."""
         self._ensure = ensure
+        self._given_home = home
         self._lock = asyncio.Lock()
         self._process: asyncio.subprocess.Process | None = None
         self._environment: truss_env.TrussEnvironment | None = None
@@ -145,8 +152,7 @@ class TrussClient:
                 f"The truss environment can't be made in its cache folder: {error.strerror}. "
                 "Free space, or name another folder with KINGPOST_CACHE_DIR."
             ) from error
-        if self._home is None:
-            self._home = tempfile.TemporaryDirectory(prefix="kingpost-truss-")
+        home = self._home_folder()
         self._process = await asyncio.create_subprocess_exec(
             self._environment.python,
             "-I",
@@ -155,14 +161,22 @@ class TrussClient:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=self._variables(self._home.name),
-            cwd=self._home.name,
+            env=self._variables(home),
+            cwd=home,
             limit=_MAX_ANSWER_BYTES,
             start_new_session=True,
         )
         self._last_words = []
         self._drain = asyncio.create_task(self._listen(self._process))
         return self._process
+
+    def _home_folder(self) -> str:
+        if self._given_home is not None:
+            self._given_home.mkdir(parents=True, exist_ok=True)
+            return str(self._given_home)
+        if self._home is None:
+            self._home = tempfile.TemporaryDirectory(prefix="kingpost-truss-")
+        return self._home.name
 
     @staticmethod
     def _variables(home: str) -> dict[str, str]:

@@ -13,6 +13,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
+    "--host-names",
+    default="",
+    metavar="NAMES",
+    help="Further names that clients call it by, with commas between; * is any.",
+)
+@click.option(
     "--port",
     type=click.IntRange(1, 65535),
     default=8000,
@@ -60,6 +66,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 def up(
     context: click.Context,
     host: str,
+    host_names: str,
     port: int,
     data_dir: Path | None,
     sandbox: str | None,
@@ -87,6 +94,7 @@ def up(
     settings = Settings(
         data=DataFolder(data_dir.absolute()) if data_dir else data_folder(os.environ),
         host=host,
+        host_names=tuple(name.strip() for name in host_names.split(",") if name.strip()),
         port=port,
         sandbox=SandboxMode(sandbox) if sandbox else default,
         emulate_accelerators=emulate_accelerators,

@@ -95,7 +95,7 @@ def decide(
     missing = max(0, goal - len(serving))
     retry_at = _retry_at(after)
     place = missing if missing and (retry_at is None or retry_at <= now) else 0
-    after = _status(after, serving, now, waiting_for, missing)
+    after = _status(after, serving, now, waiting_for)
     if missing and not place and retry_at is not None:
         waits.append(retry_at)
     waits += _deadlines(after, serving)
@@ -180,7 +180,6 @@ def _status(
     serving: list[Seen],
     now: datetime,
     waiting_for: str | None,
-    missing: int,
 ) -> Deployment:
     """The status that the replicas' states amount to."""
     states = {s.replica.state for s in serving}
@@ -189,11 +188,12 @@ def _status(
         if deployment.status is S.UPDATING:
             return settled
         return _become(settled, S.ACTIVE, now, _emulation(deployment, serving))
-    if deployment.waking:
+    if deployment.ever_active and deployment.status is S.ACTIVE and not deployment.failures:
+        # Its replicas were stopped with the platform, or their machine ended: it wakes.
+        deployment = msgspec.structs.replace(deployment, waking=True)
+    if deployment.waking and deployment.failures < MAX_START_FAILURES:
         return _become(deployment, S.WAKING_UP, now, waiting_for)
     if deployment.ever_active:
-        if deployment.status is S.ACTIVE and not deployment.failures and not missing:
-            return deployment
         reason = deployment.reason or "No replica is ready; it is being restarted."
         return _become(deployment, S.UNHEALTHY, now, waiting_for or reason)
     if ReplicaState.STARTED in states:

@@ -199,7 +199,7 @@ class _Up:
             "--data-dir",
             str(settings.data.root),
             "--host-names",
-            settings.host,
+            ",".join((settings.host, *settings.host_names)),
         ]
         if settings.tls_cert and settings.tls_key:
             argv += ["--tls-cert", str(settings.tls_cert), "--tls-key", str(settings.tls_key)]

@@ -240,3 +240,11 @@ def test_what_can_no_longer_fail_its_first_start_keeps_its_replicas() -> None:
     plan = decide(old, [Seen(replica(state=ReplicaState.PLACED))], NOW)
     assert plan.drain == ()
     assert plan.stop == ()
+
+
+def test_after_a_stop_of_the_platform_what_was_active_wakes_and_is_not_called_unhealthy() -> None:
+    old = deployment(status=S.ACTIVE, ever_active=True)
+    plan = decide(old, [], NOW)
+    assert (plan.deployment.status, plan.place) == (S.WAKING_UP, 1)
+    failing = msgspec.structs.replace(plan.deployment, failures=MAX_START_FAILURES, failed_at=NOW)
+    assert decide(failing, [], NOW).deployment.status is S.UNHEALTHY
