@@ -12,7 +12,6 @@ from typing import IO
 from kingpost.build.builder import Builder
 from kingpost.control import inventory, promotion
 from kingpost.control.builds import BuildController
-from kingpost.control.deployments import woken
 from kingpost.control.domain import Deployment
 from kingpost.control.events import Events
 from kingpost.control.feed import Feed
@@ -20,6 +19,7 @@ from kingpost.control.janitor import Janitor
 from kingpost.control.patience import RETRY_S
 from kingpost.control.platform import Platform, make_platform
 from kingpost.control.replicas import Gateway, Replicas
+from kingpost.control.scaler import Scaler
 from kingpost.control.store import Store
 from kingpost.control.vault import new_key, write_private
 from kingpost.engine.load import make_engine
@@ -79,6 +79,7 @@ class Control:
         self.janitor = Janitor(
             settings, self.store, platform.uploads, platform.logs, self.builder, events
         )
+        self.scaler = Scaler(self.store, platform.logs, events)
         self.feed = Feed(
             self.store,
             platform.keys,
@@ -86,13 +87,15 @@ class Control:
             settings.data.gateway_socket,
             notices=self._notices,
             on_load=self._on_load,
-            on_wake=self._wake,
+            on_wake=self.scaler.wake,
+            on_connected=self.scaler.connected,
         )
         self.replicas.before_traffic = platform.drafts.replay
         self.replicas.gateway = Gateway(self.feed.connected.is_set, lambda: self.feed.number)
         events.route.subscribe(self._promote)
         events.deployment.subscribe(self._promote)
         await self.replicas.adopt()
+        self.scaler.start()
         self.builds.resume()
         await self.builder.start()
         self._feed_task = asyncio.get_running_loop().create_task(self.feed.run())
@@ -134,30 +137,7 @@ class Control:
 
     def _on_load(self, report: LoadReport) -> None:
         self.replicas.on_load(report)
-        for deployment_id, load in report.loads.items():
-            if load.held:
-                self._wake(deployment_id)
-
-    def _wake(self, deployment_id: str) -> None:
-        """Somebody waits for a deployment, or asked for it: one at zero gets a replica.
-
-        While the disk is full it stays at zero; the next load report asks again.
-        """
-        try:
-            self._wake_now(deployment_id)
-        except StorageFullError as error:
-            extra = {"deployment": deployment_id, "error": error.message}
-            log.warning("deployment not woken", extra=extra)
-
-    def _wake_now(self, deployment_id: str) -> None:
-        with self.store.begin() as tx:
-            old = tx.deployments.get(id=deployment_id)
-            new = woken(old) if old else None
-            if old is None or new is None or new is old:
-                return
-            tx.deployments.update(new)
-        self.platform.events.deployment(deployment_id)
-        self.platform.events.model(new.model_id)
+        self.scaler.on_load(report)
 
     def _promote(self, deployment_id: str) -> None:
         """Carry promotions on when a deployment that is on its way somewhere has changed."""

@@ -270,6 +270,18 @@ def scaled_to_zero(old: Deployment) -> Deployment:
     )
 
 
+def scaled(old: Deployment, goal: int) -> Deployment:
+    """With that many replicas from now on. The one given when nothing may be changed."""
+    if old.wanted is not Wanted.RUNNING or goal == old.goal:
+        return old
+    if goal == 0:
+        return scaled_to_zero(old)
+    if old.goal == 0:
+        up = woken(old)
+        return up if up is old else msgspec.structs.replace(up, goal=goal)
+    return msgspec.structs.replace(old, goal=goal)
+
+
 def first_goal(settings: AutoscalingSettings) -> int:
     """A new deployment begins with max(1, min_replica) so that it can be tested (contract)."""
     return max(1, settings.min_replica)

@@ -64,6 +64,7 @@ class Feed:
         notices: Callable[[], tuple[Notice, ...]],
         on_load: Callable[[LoadReport], None],
         on_wake: Callable[[str], None],
+        on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._keys = keys
@@ -71,6 +72,7 @@ class Feed:
         self._notices = notices
         self._on_load = on_load
         self._on_wake = on_wake
+        self._on_connected = on_connected
         self._world = World()
         self._number = 0
         self._writer: asyncio.StreamWriter | None = None
@@ -138,6 +140,7 @@ class Feed:
             )
         )
         self.connected.set()
+        self._on_connected()
 
     def _send(self, message: messages.ToGateway) -> None:
         if self._writer is None:
