@@ -115,6 +115,10 @@ class RunningPlatform:
         url = self.address + path
         return httpx.post(url, headers=self.headers, timeout=60, verify=self.trust, **more)
 
+    def patch(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        url = self.address + path
+        return httpx.patch(url, headers=self.headers, json=body, timeout=60, verify=self.trust)
+
     def delete(self, path: str) -> httpx.Response:
         return httpx.delete(self.address + path, headers=self.headers, timeout=60)
 

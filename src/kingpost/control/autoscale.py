@@ -183,15 +183,13 @@ def _wanted(settings: AutoscalingSettings, load: Load, count: Count) -> int:
 
 
 def _why(settings: AutoscalingSettings, load: Load) -> str:
-    at_a_time = max(load.mean, load.recent)
     return (
-        f"{at_a_time:.2g} requests at a time, for {settings.concurrency_target} per replica at "
-        f"{settings.target_utilization_percentage} %"
+        f"a load of {max(load.mean, load.recent):.2g}, for {settings.concurrency_target} per "
+        f"replica at {settings.target_utilization_percentage} %"
     )
 
 
 def _why_fewer(settings: AutoscalingSettings, load: Load, fewer: int) -> str:
-    delay = settings.scale_down_delay
     if fewer == 0:
-        return f"no request for {delay} s"
-    return f"{load.mean:.2g} requests at a time, and fewer than before for {delay} s"
+        return f"no request for {settings.scale_down_delay} s"
+    return f"a load of {load.mean:.2g}, and too little for {settings.scale_down_delay} s"

@@ -243,8 +243,10 @@ class Replicas:
                     msgspec.structs.replace(row, state=ReplicaState.DRAINING, draining_at=now)
                 )
                 changed = True
+        asked = {row.id for row in rows if row.state is ReplicaState.DRAINING}
         for replica_id, reason in plan.ended:
-            self._say(old.id, f"Replica {replica_id} ended: {reason}.")
+            said = "was stopped" if replica_id in asked else f"ended: {reason}"
+            self._say(old.id, f"Replica {replica_id} {said}.")
         return changed
 
     def _place(self, tx: Transaction, plan: Plan, now: datetime) -> list[Replica]:

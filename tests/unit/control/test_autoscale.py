@@ -142,8 +142,7 @@ def test_what_may_not_be_scaled_down_by_load(
         unknown
         or count.loading
         or count.starting
-        or (timer.below_since_s is None
-        and rule.scale_down_delay)
+        or (timer.below_since_s is None and rule.scale_down_delay)
     ):
         assert decision.goal >= within
     if load is not None and load.active and within:

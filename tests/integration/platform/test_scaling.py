@@ -1,0 +1,152 @@
+"""Scaling on a real platform: to zero and back, to many and back, and not one request lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.support.load import Load
+from tests.support.platform import RunningPlatform, platform, wait_until
+from tests.support.trusses import write_truss
+
+QUICK = {"autoscaling_window": 10, "scale_down_delay": 1, "concurrency_target": 1}
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A model on a platform whose production scales quickly."""
+
+    platform: RunningPlatform
+    model: str
+    deployment: str
+
+    @property
+    def path(self) -> str:
+        return f"/model/{self.model}/production/predict"
+
+    def tune(self, **settings: int) -> None:
+        path = f"/v1/models/{self.model}/environments/production"
+        answer = self.platform.patch(path, {"autoscaling_settings": settings})
+        assert answer.status_code == 200, answer.text
+
+    def load(self, workers: int, **body: object) -> Load:
+        url = self.platform.address + self.path
+        return Load(url, self.platform.headers, body, workers=workers)
+
+    def described(self, deployment: str = "") -> tuple[str, int]:
+        """(status, replicas that are ready)."""
+        path = f"/v1/models/{self.model}/deployments/{deployment or self.deployment}"
+        answer = self.platform.get(path).json()
+        return answer["status"], answer["active_replica_count"]
+
+    def becomes(self, status: str, deployment: str = "") -> None:
+        wait_until(
+            lambda: self.described(deployment)[0] == status,
+            90,
+            lambda: f"{self.described(deployment)} {self.platform.output()}",
+        )
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+    with platform(tmp_path_factory.mktemp("scaling") / "data") as started:
+        yield started
+
+
+def pushed(running: RunningPlatform, folder: Path, *flags: str) -> Scaled:
+    done = running.cli("push", str(folder), "--wait", "--json", *flags)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    return Scaled(running, said["model_id"], said["deployment_id"])
+
+
+@pytest.fixture
+def scaled(running: RunningPlatform, tmp_path: Path, request: pytest.FixtureRequest) -> Scaled:
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:40]
+    model = pushed(running, write_truss(tmp_path / "truss", name))
+    model.tune(**QUICK)
+    return model
+
+
+def test_idle_goes_to_zero_and_a_request_wakes_it_and_is_answered(scaled: Scaled) -> None:
+    scaled.becomes("SCALED_TO_ZERO")
+    wait_until(lambda: scaled.described()[1] == 0)
+    answer = scaled.platform.post(scaled.path, json={"x": 1})
+    assert (answer.status_code, answer.json()["echo"]) == (200, {"x": 1})
+    scaled.becomes("SCALED_TO_ZERO")
+    logs = scaled.platform.get(
+        f"/v1/models/{scaled.model}/deployments/{scaled.deployment}/logs"
+    ).text
+    assert "Scaling from 1 to 0 replicas: no request for 1 s" in logs
+
+
+def test_wake_brings_it_back_without_a_request(scaled: Scaled) -> None:
+    scaled.tune(scale_down_delay=3)
+    scaled.becomes("SCALED_TO_ZERO")
+    answer = scaled.platform.post(f"/model/{scaled.model}/production/wake")
+    assert answer.status_code == 202
+    scaled.becomes("ACTIVE")
+    scaled.becomes("SCALED_TO_ZERO")
+
+
+def test_zero_to_many_and_back_again_and_again_loses_no_request(scaled: Scaled) -> None:
+    scaled.tune(max_replica=3)
+    for _ in range(3):
+        scaled.becomes("SCALED_TO_ZERO")
+        with scaled.load(4, sleep=0.2) as load:
+            wait_until(lambda: scaled.described() == ("ACTIVE", 3), 60, scaled.platform.output)
+        assert set(load.outcomes) == {"200"}
+    scaled.becomes("SCALED_TO_ZERO")
+
+
+def test_requests_that_come_as_it_goes_to_zero_are_answered(scaled: Scaled) -> None:
+    """One request about each time that it is about to go: never refused, never lost."""
+    said = []
+    for number in range(6):
+        scaled.becomes("SCALED_TO_ZERO")
+        answers = [scaled.platform.post(scaled.path, json={"n": number}) for _ in range(3)]
+        said += [answer.status_code for answer in answers]
+    assert said == [200] * 18
+
+
+def test_a_minimum_brings_one_at_zero_up_at_once(scaled: Scaled) -> None:
+    scaled.becomes("SCALED_TO_ZERO")
+    scaled.tune(min_replica=2, max_replica=2)
+    wait_until(lambda: scaled.described() == ("ACTIVE", 2), 60, scaled.platform.output)
+
+
+def test_a_deactivated_one_stays_down(scaled: Scaled) -> None:
+    base = f"/v1/models/{scaled.model}/deployments/{scaled.deployment}"
+    assert scaled.platform.post(f"{base}/deactivate").status_code == 200
+    scaled.becomes("INACTIVE")
+    assert scaled.platform.post(scaled.path, json={}).status_code == 404
+    assert scaled.described() == ("INACTIVE", 0)
+    assert scaled.platform.post(f"{base}/activate").status_code == 200
+    scaled.becomes("SCALED_TO_ZERO")
+
+
+@pytest.mark.parametrize("cleanup", ["SCALE_TO_ZERO", "DEACTIVATE"])
+def test_a_promotion_under_load_loses_no_request(
+    running: RunningPlatform, tmp_path: Path, cleanup: str
+) -> None:
+    name = f"promoted-{cleanup.lower().replace('_', '-')}"
+    first = pushed(running, write_truss(tmp_path / "one", name, version="one"))
+    first.tune(concurrency_target=2)
+    path = f"/v1/models/{first.model}/environments/production"
+    settings = {"promotion_settings": {"promotion_cleanup_strategy": cleanup}}
+    assert running.patch(path, settings).status_code == 200
+    with first.load(6, sleep=0.05) as load:
+        wait_until(lambda: load.good > 20)
+        folder = write_truss(tmp_path / "two", name, version="two")
+        second = pushed(running, folder, "--promote")
+        second.becomes("ACTIVE", second.deployment)
+        wait_until(lambda: running.post(first.path, json={}).json().get("version") == "two")
+        seen = load.good
+        wait_until(lambda: load.good > seen + 20)
+    assert set(load.outcomes) == {"200"}
+    gone = "SCALED_TO_ZERO" if cleanup == "SCALE_TO_ZERO" else "INACTIVE"
+    first.becomes(gone)
