@@ -32,7 +32,7 @@ from kingpost.control.domain import (
 from kingpost.control.events import Events
 from kingpost.control.logs import Logs
 from kingpost.control.store import Store, Transaction
-from kingpost.errors import StaleWriteError
+from kingpost.errors import StaleWriteError, StorageFullError
 from kingpost.messages import LoadReport
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,17 @@ class Scaler:
             self._decide(tracked, now)
 
     def wake(self, deployment_id: str) -> None:
-        """Somebody waits for a deployment, or asked for it: one at zero gets a replica."""
+        """Somebody waits for a deployment, or asked for it: one at zero gets a replica.
+
+        While the disk is full it stays at zero; the next load report asks again.
+        """
+        try:
+            self._wake(deployment_id)
+        except StorageFullError as error:
+            extra = {"deployment": deployment_id, "error": error.message}
+            log.warning("deployment not woken", extra=extra)
+
+    def _wake(self, deployment_id: str) -> None:
         with self._store.begin() as tx:
             old = tx.deployments.get(id=deployment_id)
             if old is None:
@@ -191,6 +201,9 @@ class Scaler:
     def _decide(self, tracked: Tracked, now: float) -> None:
         try:
             self._decide_one(tracked, now)
+        except StorageFullError as error:
+            extra = {"deployment": tracked.deployment.id, "error": error.message}
+            log.warning("deployment not scaled", extra=extra)
         except Exception:
             log.exception("scaling failed", extra={"deployment": tracked.deployment.id})
 
