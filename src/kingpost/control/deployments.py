@@ -228,15 +228,17 @@ def activated(old: Deployment) -> Deployment:
 
 
 def deactivated(old: Deployment) -> Deployment:
+    """Its replicas stop; a build that is under way is stopped, and can be retried."""
     if old.wanted is not Wanted.RUNNING:
         return old
+    building = old.status is S.BUILDING
     return msgspec.structs.replace(
         old,
         wanted=Wanted.STOPPED,
         target_environment=None,
-        status=S.DEACTIVATING,
+        status=S.BUILD_STOPPED if building else S.DEACTIVATING,
         status_at=utc_now(),
-        reason=None,
+        reason="The build was stopped by a user." if building else None,
     )
 
 

@@ -164,7 +164,7 @@ def _wind_down(
             recheck_at=min(waits, default=None),
         )
     after = deployment
-    if deployment.wanted is Wanted.STOPPED:
+    if deployment.wanted is Wanted.STOPPED and deployment.status is not S.BUILD_STOPPED:
         after = _become(after, S.INACTIVE if empty else S.DEACTIVATING, now)
     return Plan(
         after,

@@ -166,10 +166,15 @@ def test_children_end_with_their_replica(shared_platform: RunningPlatform, tmp_p
 
 
 def _sleepers() -> list[str]:
+    return _running(b"98765")
+
+
+def _running(words: bytes) -> list[str]:
+    """Processes with these words in their command line."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"98765" in (entry / "cmdline").read_bytes():
+            if entry.name.isdigit() and words in (entry / "cmdline").read_bytes():
                 found.append(entry.name)
         except OSError:
             continue
@@ -264,3 +269,22 @@ def test_a_deleted_model_is_gone_at_once(shared_platform: RunningPlatform, tmp_p
     assert shared_platform.post(path, json={}).status_code == 404
     replicas = shared_platform.data / "deployments" / said["deployment_id"]
     wait_until(lambda: not replicas.exists(), 60)
+
+
+def test_a_build_can_be_stopped_and_retried(
+    shared_platform: RunningPlatform, tmp_path: Path
+) -> None:
+    marker = "sleep 54321"
+    folder = write_truss(tmp_path, "to-stop", code=HEALTHY, build_commands=[marker])
+    said = push(shared_platform, folder)
+    path = f"/v1/models/{said['model_id']}/deployments/{said['deployment_id']}"
+    wait_until(lambda: _running(b"54321"), 120)
+    assert shared_platform.get(path).json()["status"] == "BUILDING"
+    assert shared_platform.post(f"{path}/deactivate").status_code == 200
+    assert shared_platform.get(path).json()["status"] == "BUILD_STOPPED"
+    wait_until(lambda: _running(b"54321") == [], 60)
+    again = shared_platform.post(f"{path}/retry").json()
+    assert again["retried"] is True
+    wait_until(lambda: _running(b"54321"), 120)
+    shared_platform.delete(f"/v1/models/{said['model_id']}")
+    wait_until(lambda: _running(b"54321") == [], 60)

@@ -161,7 +161,7 @@ async def test_deployments_are_renamed_tuned_and_retried(
     world.change(other.id, status=DeploymentStatus.BUILD_FAILED)
     assert (await ask(client, "POST", f"{one}/retry"))["retried"] is True
     assert await ask(client, "POST", f"{one}/deactivate") == {"success": True}
-    assert (await ask(client, "GET", one))["status"] == "DEACTIVATING"
+    assert (await ask(client, "GET", one))["status"] == "BUILD_STOPPED"
     assert (await ask(client, "DELETE", one))["deleted"] is True
     status, code, message = await refused(
         client, "DELETE", f"/v1/models/{model_id}/deployments/{deployment_id}"
