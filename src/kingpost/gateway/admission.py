@@ -24,8 +24,15 @@ class Waiter(Protocol):
     tenant: str
     held_bytes: int
 
+    @property
+    def environment(self) -> str | None:
+        """The environment by whose name it came, if by one."""
+
     def admitted(self, slot: Slot) -> None:
         """It has a place at a replica: go."""
+
+    def moved(self, lane: Lane) -> None:
+        """It waits for another deployment from now on."""
 
     def stranded(self, route: DeploymentRoute | None) -> None:
         """Its deployment, as it now is (None: removed), will not come."""
@@ -127,6 +134,11 @@ class Lane:
             del self._queues[tenant]
         self.held -= 1
         return waiter
+
+    def waiting_for(self, environment: str) -> list[Waiter]:
+        """Those held that came by that name."""
+        queues = self._queues.values()
+        return [waiter for queue in queues for waiter in queue if waiter.environment == environment]
 
     def remove(self, waiter: Waiter) -> bool:
         queue = self._queues.get(waiter.tenant)
@@ -246,6 +258,25 @@ class Admission:
         stranded = [] if lane.slots or route.wakes else self._strand(lane)
         return dispatched, stranded
 
+    def follow(self, environment: str, old_id: str, new_id: str, now: float) -> Dispatched:
+        """An environment leads to another deployment: what it holds waits for that one instead.
+
+        Not if they have other paths, since the request's head is made already.
+        """
+        old, new = self.lanes.get(old_id), self.lanes.get(new_id)
+        if old is None or new is None or not old.held or not _same_paths(old.route, new.route):
+            return _NOTHING
+        if not new.slots and not new.route.wakes:
+            return _NOTHING
+        for waiter in old.waiting_for(environment):
+            old.remove(waiter)
+            new.push(waiter)
+            waiter.moved(new)
+        if not new.held:
+            return _NOTHING
+        self._active.add(new)
+        return self._drain(new, now)
+
     def remove(self, deployment_id: str) -> list[Waiter]:
         """A deployment is gone; what is in flight ends in peace, what was held is returned."""
         lane = self.lanes.pop(deployment_id, None)
@@ -319,3 +350,11 @@ class Admission:
             slot.endpoint.close()
             if slot.in_flight:
                 self._leaving.add(slot)
+
+
+def _same_paths(one: DeploymentRoute, other: DeploymentRoute) -> bool:
+    return (one.predict_path, one.websocket_path, one.rewrites) == (
+        other.predict_path,
+        other.websocket_path,
+        other.rewrites,
+    )

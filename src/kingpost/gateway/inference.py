@@ -100,6 +100,14 @@ class InferenceRelay(Relay):
             self.dispatched_s = time.monotonic()
         self._use(slot.endpoint)
 
+    @property
+    def environment(self) -> str | None:
+        return self.call.environment
+
+    def moved(self, lane: Lane) -> None:
+        """It was held, and a promotion gave its environment another deployment."""
+        self.lane = lane
+
     def stranded(self, route: DeploymentRoute | None) -> None:
         """It was held, and its deployment will not come."""
         if route is None:

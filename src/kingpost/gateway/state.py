@@ -68,7 +68,6 @@ class World:
 
     def _replace(self, message: Snapshot, now: float) -> Effects:
         effects = Effects()
-        self.models = {}
         self.keys = Keys()
         kept = {route.id for route in message.deployments}
         self._take(message, effects, now)
@@ -79,11 +78,28 @@ class World:
         return effects
 
     def _take(self, message: Snapshot | Delta, effects: Effects, now: float) -> None:
-        for model in message.models:
-            self.models[model.id] = model
+        """What it held goes with an environment, before its old deployment may turn it away."""
+        known = self.models
+        if isinstance(message, Snapshot):
+            self.models = {}
         for key in message.keys:
             self.keys.put(key)
-        for route in message.deployments:
+        moves = [move for model in message.models for move in _moves(known.get(model.id), model)]
+        for model in message.models:
+            self.models[model.id] = model
+        if not moves:
+            self._put(message.deployments, effects, now)
+            return
+        new = {new_id for _, _, new_id in moves}
+        self._put([route for route in message.deployments if route.id in new], effects, now)
+        for environment, old_id, new_id in moves:
+            dispatched = self._admission.follow(environment, old_id, new_id, now)
+            if dispatched:
+                effects.dispatched.append(dispatched)
+        self._put([route for route in message.deployments if route.id not in new], effects, now)
+
+    def _put(self, deployments: Iterable[DeploymentRoute], effects: Effects, now: float) -> None:
+        for route in deployments:
             dispatched, stranded = self._admission.put(route, now)
             if dispatched:
                 effects.dispatched.append(dispatched)
@@ -93,3 +109,15 @@ class World:
         for deployment_id in deployment_ids:
             stranded = self._admission.remove(deployment_id)
             effects.stranded.extend((waiter, None) for waiter in stranded)
+
+
+def _moves(old: ModelRoute | None, new: ModelRoute) -> list[tuple[str, str, str]]:
+    """Environments that lead elsewhere now: (name, old deployment, new deployment)."""
+    if old is None:
+        return []
+    before = old.environments
+    return [
+        (name, before[name], deployment_id)
+        for name, deployment_id in new.environments.items()
+        if before.get(name, deployment_id) != deployment_id
+    ]

@@ -37,17 +37,20 @@ class Scaled:
         url = self.platform.address + self.path
         return Load(url, self.platform.headers, body, workers=workers)
 
-    def described(self, deployment: str = "") -> tuple[str, int]:
+    @property
+    def described_at(self) -> str:
+        return f"/v1/models/{self.model}/deployments/{self.deployment}"
+
+    def described(self) -> tuple[str, int]:
         """(status, replicas that are ready)."""
-        path = f"/v1/models/{self.model}/deployments/{deployment or self.deployment}"
-        answer = self.platform.get(path).json()
+        answer = self.platform.get(self.described_at).json()
         return answer["status"], answer["active_replica_count"]
 
-    def becomes(self, status: str, deployment: str = "") -> None:
+    def becomes(self, status: str) -> None:
         wait_until(
-            lambda: self.described(deployment)[0] == status,
+            lambda: self.described()[0] == status,
             90,
-            lambda: f"{self.described(deployment)} {self.platform.output()}",
+            lambda: f"{self.described()} {self.platform.output()}",
         )
 
 
@@ -78,9 +81,7 @@ def test_idle_goes_to_zero_and_a_request_wakes_it_and_is_answered(scaled: Scaled
     answer = scaled.platform.post(scaled.path, json={"x": 1})
     assert (answer.status_code, answer.json()["echo"]) == (200, {"x": 1})
     scaled.becomes("SCALED_TO_ZERO")
-    logs = scaled.platform.get(
-        f"/v1/models/{scaled.model}/deployments/{scaled.deployment}/logs"
-    ).text
+    logs = scaled.platform.get(f"{scaled.described_at}/logs").text
     assert "Scaling from 1 to 0 replicas: no request for 1 s" in logs
 
 
@@ -120,7 +121,7 @@ def test_a_minimum_brings_one_at_zero_up_at_once(scaled: Scaled) -> None:
 
 
 def test_a_deactivated_one_stays_down(scaled: Scaled) -> None:
-    base = f"/v1/models/{scaled.model}/deployments/{scaled.deployment}"
+    base = scaled.described_at
     assert scaled.platform.post(f"{base}/deactivate").status_code == 200
     scaled.becomes("INACTIVE")
     assert scaled.platform.post(scaled.path, json={}).status_code == 404
@@ -135,7 +136,7 @@ def test_a_promotion_under_load_loses_no_request(
 ) -> None:
     name = f"promoted-{cleanup.lower().replace('_', '-')}"
     first = pushed(running, write_truss(tmp_path / "one", name, version="one"))
-    first.tune(concurrency_target=2)
+    first.tune(concurrency_target=2, scale_down_delay=600)
     path = f"/v1/models/{first.model}/environments/production"
     settings = {"promotion_settings": {"promotion_cleanup_strategy": cleanup}}
     assert running.patch(path, settings).status_code == 200
@@ -143,10 +144,10 @@ def test_a_promotion_under_load_loses_no_request(
         wait_until(lambda: load.good > 20)
         folder = write_truss(tmp_path / "two", name, version="two")
         second = pushed(running, folder, "--promote")
-        second.becomes("ACTIVE", second.deployment)
+        second.becomes("ACTIVE")
         wait_until(lambda: running.post(first.path, json={}).json().get("version") == "two")
         seen = load.good
         wait_until(lambda: load.good > seen + 20)
     assert set(load.outcomes) == {"200"}
-    gone = "SCALED_TO_ZERO" if cleanup == "SCALE_TO_ZERO" else "INACTIVE"
-    first.becomes(gone)
+    first.becomes("SCALED_TO_ZERO" if cleanup == "SCALE_TO_ZERO" else "INACTIVE")
+    assert "Scaling from 0" not in running.get(f"{first.described_at}/logs").text

@@ -48,6 +48,11 @@ class Request:
     held_bytes: int = 0
     slots: list[Slot] = field(default_factory=list)
     stranded_by: list[DeploymentRoute | None] = field(default_factory=list)
+    environment: str | None = None
+    lanes: list[Lane] = field(default_factory=list)
+
+    def moved(self, lane: Lane) -> None:
+        self.lanes.append(lane)
 
     def admitted(self, slot: Slot) -> None:
         self.slots.append(slot)
@@ -275,3 +280,37 @@ def test_no_tenant_waits_for_more_than_one_turn_of_each_other(tenants: list[str]
     for tenant in set(tenants):
         first = order.index(tenant)
         assert first < len(set(tenants))
+
+
+def test_what_is_held_follows_its_environment() -> None:
+    subject = admission()
+    old, new = lane_of(subject, route(1)), lane_of(subject, route(2, id_="e"))
+    assert subject.enter(old, Request(), 0.0)
+    mine = [Request(environment="production") for _ in range(3)]
+    others = [Request(environment="staging"), Request()]
+    for request in [*mine, *others]:
+        assert subject.enter(old, request, 0.0) is None
+    dispatched = list(subject.follow("production", "d", "e", 0.0))
+    assert [waiter for waiter, _ in dispatched] == mine[:2]
+    assert [request.lanes for request in mine] == [[new]] * 3
+    assert (old.held, new.held, new.in_flight, subject.held) == (2, 1, 2, 3)
+    assert subject.report()[0]["e"] == Load(2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        route(1, id_="e", predict_path="/elsewhere"),
+        route(1, id_="e", rewrites={"/": "/x"}),
+        route(0, id_="e", wakes=False),
+    ],
+)
+def test_what_is_held_stays_when_the_other_deployment_cannot_take_it(
+    other: DeploymentRoute,
+) -> None:
+    subject = admission()
+    old, new = lane_of(subject, route(0)), lane_of(subject, other)
+    waiting = Request(environment="production")
+    assert subject.enter(old, waiting, 0.0) is None
+    assert not list(subject.follow("production", "d", "e", 0.0))
+    assert (old.held, new.held, waiting.lanes) == (1, 0, [])
