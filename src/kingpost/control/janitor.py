@@ -32,7 +32,7 @@ from kingpost.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FIRST_S: Final = 5.0
+FIRST_S: Final = 30.0
 EVERY_S: Final = 5 * 60.0
 MAX_AT_ONCE: Final = 1000
 """Things of one kind removed in one look; the rest waits for the next."""

@@ -166,25 +166,28 @@ def test_what_dies_while_the_disk_is_full_comes_back(
     assert settled(running, said)["status"] == "ACTIVE", log_of(running, said)
     path = f"/model/{said['model_id']}/production/predict"
     disk.fill()
-    control, (replica,) = running.pid_of("control"), servers()
+    control, (replica,) = running.pid_of("control"), servers(running)
     os.kill(control, signal.SIGKILL)
     assert running.post(path, json={}).status_code == 200
     os.kill(replica, signal.SIGKILL)
-    wait_until(lambda: replica not in servers())
+    wait_until(lambda: replica not in servers(running))
     disk.empty()
     wait_until(lambda: running.post(path, json={}).status_code == 200, 60, running.output)
     wait_until(lambda: names(running) == ["steady"], 60, running.output)
-    assert len(servers()) == 1
+    assert len(servers(running)) == 1
     assert running.pid_of("control") != control
 
 
-def servers() -> list[int]:
+def servers(running: RunningPlatform) -> list[int]:
     """Pids of the models' own processes."""
+    replicas = {path.name for path in (running.data / "replicas").iterdir()}
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and (entry / "cmdline").read_bytes().startswith(COMMAND):
-                found.append(int(entry.name))
+                words = (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+                if any(word.partition("KINGPOST_REPLICA_ID=")[2] in replicas for word in words):
+                    found.append(int(entry.name))
     return found
 
 
