@@ -32,6 +32,7 @@ def logs(session: Session, /, model: str, deployment: str | None, **flags: Any) 
     """Show the log of a deployment.
 
     Without DEPLOYMENT it is production's, or the newest one's where production has none yet.
+    MODEL may also be a service of `kingpost list`, which is looked for first.
     """
     if deployment and flags["environment"]:
         raise click.UsageError("Choose one of DEPLOYMENT and --environment.")
@@ -45,6 +46,8 @@ def logs(session: Session, /, model: str, deployment: str | None, **flags: Any) 
     now = datetime.now(UTC)
     now_ms = int(now.timestamp() * 1000)
     since_ms = parse_since_ms(flags["since"], now) if flags["since"] else now_ms - 30 * 60_000
+    if deployment is None and session.remote_name is None and _service(session, model, flags):
+        return
     api = session.api()
     found = find_model(api, model)
     if flags["environment"]:
@@ -75,6 +78,39 @@ def logs(session: Session, /, model: str, deployment: str | None, **flags: Any) 
         following.show(session, line)
     if not lines:
         session.out.note("No lines in this span. A longer one: --since 1d, or --build.")
+
+
+def _service(session: Session, named: str, flags: dict[str, Any]) -> bool:
+    """Show the log of a service that was deployed from here; False when there is none."""
+    import os
+
+    from kingpost.cli.services import provider_of
+    from kingpost.cli.times import parse_since_ms
+    from kingpost.deploy.provider import State
+    from kingpost.deploy.state import Deployments, state_path
+
+    path = state_path(os.environ)
+    if not path.exists():
+        return False
+    deployments = Deployments(path)
+    service = deployments.find(named)
+    if service is None or service.state is State.DESTROYED:
+        return False
+    others = ("environment", "follow", "min_level", "search", "replica", "request_id")
+    if any(flags[name] for name in others):
+        raise click.UsageError(
+            f"{named} is a service of `kingpost list`; with it go --since, --build and --limit."
+        )
+    begun_ms = int(service.created_at.timestamp() * 1000)
+    since = flags["since"]
+    since_ms = parse_since_ms(since, datetime.now(UTC)) if since else begun_ms
+    lines = list(provider_of(service).logs(deployments.record(service), since_ms))
+    for line in lines[-flags["limit"] :] if flags["limit"] else lines:
+        if session.out.as_json:
+            session.out.json({"message": line})
+        else:
+            session.out.line(line)
+    return True
 
 
 def _deployment(session: Session, model: dict[str, Any], named: str | None) -> dict[str, Any]:

@@ -27,6 +27,31 @@ COMMANDS: Final[dict[str, Entry]] = {
     "promote": Entry(
         "promote:promote", "Deploy and call", "Promote a deployment into an environment."
     ),
+    "deploy": Entry(
+        "deploy:deploy",
+        "Deploy anywhere",
+        "Deploy a model to a GPU somewhere, and wait until it serves.",
+    ),
+    "check": Entry(
+        "deploy:check",
+        "Deploy anywhere",
+        "Check what a deployment needs, and say how to fix what is missing.",
+    ),
+    "list": Entry(
+        "services:list_services",
+        "Deploy anywhere",
+        "List what was deployed from here with `kingpost deploy`.",
+    ),
+    "cost": Entry(
+        "services:cost",
+        "Deploy anywhere",
+        "Estimate what a service has cost, beside an always-on machine and the next provider.",
+    ),
+    "destroy": Entry(
+        "services:destroy",
+        "Deploy anywhere",
+        "Delete what `kingpost deploy` made, and confirm that it is gone.",
+    ),
     "show-gpus": Entry(
         "gpus:show_gpus", "Deploy anywhere", "List GPUs, who offers them, and their prices."
     ),

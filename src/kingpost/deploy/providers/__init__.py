@@ -1,0 +1,1 @@
+"""One module per provider; `kingpost.deploy.registry` knows them by name."""
