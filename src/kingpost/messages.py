@@ -111,11 +111,16 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
 
 
 class Load(msgspec.Struct, frozen=True):
-    """One deployment's load: now in flight, now held, requests since the gateway started."""
+    """One deployment's load: now in flight, now held, requests since the gateway started.
+
+    `average` is that of in flight and held together since the last report, None when too little
+    time has passed for one.
+    """
 
     in_flight: int
     held: int
     requests: int
+    average: float | None = None
 
 
 class LoadReport(msgspec.Struct, frozen=True, tag="load"):

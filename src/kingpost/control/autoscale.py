@@ -24,15 +24,15 @@ class History:
 
     def __init__(self) -> None:
         self._at_s: list[float] = []
-        self._load: list[int] = []
+        self._load: list[float] = []
         self._area: list[float] = []
         """Request-seconds up to the sample."""
 
     @property
-    def now(self) -> int:
-        return self._load[-1] if self._load else 0
+    def now(self) -> float:
+        return self._load[-1] if self._load else 0.0
 
-    def add(self, at_s: float, load: int, *, keep_s: float) -> None:
+    def add(self, at_s: float, load: float, *, keep_s: float) -> None:
         """A new sample; those that no window of `keep_s` needs any more are dropped."""
         if load != self.now:
             area = self._area_at(at_s)

@@ -255,7 +255,14 @@ def woken(old: Deployment) -> Deployment:
     if old.wanted is not Wanted.RUNNING or old.goal > 0 or old.status is not S.SCALED_TO_ZERO:
         return old
     return msgspec.structs.replace(
-        old, goal=1, waking=True, status=S.WAKING_UP, status_at=utc_now(), reason=None
+        old,
+        goal=1,
+        waking=True,
+        failures=0,
+        failed_at=None,
+        status=S.WAKING_UP,
+        status_at=utc_now(),
+        reason=None,
     )
 
 

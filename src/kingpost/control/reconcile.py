@@ -187,7 +187,8 @@ def _status(
         settled = msgspec.structs.replace(deployment, ever_active=True, waking=False)
         if deployment.status is S.UPDATING:
             return settled
-        return _become(settled, S.ACTIVE, now, _emulation(deployment, serving))
+        reasons = (_emulation(deployment, serving), _short_of(deployment, serving, waiting_for))
+        return _become(settled, S.ACTIVE, now, " ".join(filter(None, reasons)) or None)
     if deployment.ever_active and deployment.status is S.ACTIVE and not deployment.failures:
         # Its replicas were stopped with the platform, or their machine ended: it wakes.
         deployment = msgspec.structs.replace(deployment, waking=True)
@@ -199,6 +200,13 @@ def _status(
     if ReplicaState.STARTED in states:
         return _become(deployment, S.LOADING_MODEL, now, deployment.reason)
     return _become(deployment, S.DEPLOYING, now, waiting_for or deployment.reason)
+
+
+def _short_of(deployment: Deployment, serving: list[Seen], waiting_for: str | None) -> str | None:
+    goal = effective_goal(deployment)
+    if waiting_for is None or len(serving) >= goal:
+        return None
+    return f"{len(serving)} of {goal} replicas have a place: {waiting_for}."
 
 
 def _emulation(deployment: Deployment, serving: list[Seen]) -> str | None:

@@ -411,7 +411,8 @@ class Replicas:
     def _note_routed_away(self, replica_id: str) -> None:
         live = self._live.get(replica_id)
         if live is not None:
-            live.routed_away_at = self.gateway.number()
+            # Without a gateway, the snapshot that it gets first is the one that tells it.
+            live.routed_away_at = self.gateway.number() + (not self.gateway.connected())
 
     def _drained_alone(self, replica_id: str) -> None:
         """Without a gateway nobody sends it anything: it may go. Looked at again until then."""

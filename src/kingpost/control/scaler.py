@@ -33,7 +33,7 @@ from kingpost.control.events import Events
 from kingpost.control.logs import Logs
 from kingpost.control.store import Store, Transaction
 from kingpost.errors import StaleWriteError, StorageFullError
-from kingpost.messages import LoadReport
+from kingpost.messages import Load, LoadReport
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +94,10 @@ class Scaler:
         events.forgotten.subscribe(self._on_change)
 
     def start(self) -> None:
-        """After a start of control: look at everything that has replicas or shall have some."""
+        """After a start of control: look at everything that shall have replicas."""
         with self._store.begin() as tx:
-            owners = {row.deployment_id for row in tx.replicas.find()}
             for row in tx.deployments.find():
-                if row.id in owners or row.goal > 0:
-                    self._take(tx, row)
+                self._take(tx, row)
 
     def connected(self) -> None:
         """A gateway has (again) been connected to: nothing is known of the time before."""
@@ -123,7 +121,7 @@ class Scaler:
                 tracked = self._tracked.get(deployment_id)
             if tracked is not None:
                 self._loaded.add(deployment_id)
-                self._sample(tracked, load.in_flight + load.held, now)
+                self._sample(tracked, _amount(load), now)
         for tracked in [t for t in self._tracked.values() if t.due_s <= now]:
             self._decide(tracked, now)
 
@@ -159,7 +157,7 @@ class Scaler:
         for tracked in self._tracked.values():
             tracked.history, tracked.timer, tracked.due_s = History(), Timer(), 0.0
 
-    def _sample(self, tracked: Tracked, load: int, now: float) -> None:
+    def _sample(self, tracked: Tracked, load: float, now: float) -> None:
         keep_s = max(tracked.settings.autoscaling_window, autoscale.recent_s(tracked.settings))
         tracked.history.add(now, load, keep_s=keep_s)
         tracked.active, tracked.due_s = True, 0.0
@@ -256,6 +254,11 @@ def _scales(row: Deployment) -> bool:
         and row.status not in FAILED_STATES
         and (row.goal > 0 or row.autoscaling.min_replica > 0)
     )
+
+
+def _amount(load: Load) -> float:
+    """Requests at a time: on average where the gateway says so, else now."""
+    return load.in_flight + load.held if load.average is None else load.average
 
 
 def _count(replicas: list[Replica]) -> tuple[int, int]:

@@ -66,6 +66,7 @@ class Lane:
     __slots__ = (
         "_queues",
         "_turns",
+        "area",
         "comfortable",
         "held",
         "in_flight",
@@ -82,6 +83,7 @@ class Lane:
         self.in_flight = 0
         self.held = 0
         self.requests = 0
+        self.area = 0
         self._turns: deque[str] = deque()
         self._queues: dict[str, OrderedDict[Waiter, None]] = {}
         self.set_route(route)
@@ -172,6 +174,7 @@ class Admission:
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
         self._active: set[Lane] = set()
+        self._looks = 0
         self._leaving: set[Slot] = set()
         self._ejected: set[Lane] = set()
 
@@ -289,12 +292,21 @@ class Admission:
         """Whether something is held by a deployment without any replica."""
         return any(lane.held and not lane.slots for lane in self._active)
 
+    def look(self) -> None:
+        """Called at an even pace: the average of a report is that of its looks."""
+        self._looks += 1
+        for lane in self._active:
+            lane.area += lane.in_flight + lane.held
+
     def report(self) -> tuple[dict[str, Load], dict[str, int]]:
         """Loads of deployments that have any, or had at the last report; in flight by replica."""
+        looks, self._looks = self._looks, 0
         loads: dict[str, Load] = {}
         replicas = {slot.id: slot.in_flight for slot in self._leaving}
         for lane in tuple(self._active):
-            loads[lane.route.id] = Load(lane.in_flight, lane.held, lane.requests)
+            average = lane.area / looks if looks else None
+            loads[lane.route.id] = Load(lane.in_flight, lane.held, lane.requests, average)
+            lane.area = 0
             for slot in lane.slots:
                 if slot.in_flight:
                     replicas[slot.id] = slot.in_flight

@@ -269,6 +269,7 @@ class Gateway:
         try:
             self.wheel.advance(now)
             self.send_on(self.admission.poke(now))
+            self.admission.look()
             if now >= self._next_report_s:
                 self.pool.sweep(now)
                 self._report()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,6 +114,25 @@ def test_requests_that_come_as_it_goes_to_zero_are_answered(scaled: Scaled) -> N
         answers = [scaled.platform.post(scaled.path, json={"n": number}) for _ in range(3)]
         said += [answer.status_code for answer in answers]
     assert said == [200] * 18
+
+
+def test_an_open_request_keeps_its_replica_however_long_it_takes(scaled: Scaled) -> None:
+    answer = scaled.platform.post(scaled.path, json={"sleep": 8})
+    assert (answer.status_code, answer.json()["echo"]) == (200, {"sleep": 8})
+    assert "Scaling" not in scaled.platform.get(f"{scaled.described_at}/logs").text
+    scaled.becomes("SCALED_TO_ZERO")
+
+
+def test_control_killed_while_idle_it_goes_to_zero_later(scaled: Scaled) -> None:
+    scaled.tune(scale_down_delay=5)
+    old = scaled.platform.pid_of("control")
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: scaled.platform.pid_of("control") != old)
+    answer = scaled.platform.post(scaled.path, json={"x": 1})
+    assert answer.status_code == 200
+    wait_until(lambda: scaled.platform.get("/v1/models").status_code == 200)
+    scaled.becomes("SCALED_TO_ZERO")
+    assert scaled.platform.post(scaled.path, json={"x": 1}).status_code == 200
 
 
 def test_a_minimum_brings_one_at_zero_up_at_once(scaled: Scaled) -> None:

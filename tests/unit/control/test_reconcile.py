@@ -248,3 +248,22 @@ def test_after_a_stop_of_the_platform_what_was_active_wakes_and_is_not_called_un
     assert (plan.deployment.status, plan.place) == (S.WAKING_UP, 1)
     failing = msgspec.structs.replace(plan.deployment, failures=MAX_START_FAILURES, failed_at=NOW)
     assert decide(failing, [], NOW).deployment.status is S.UNHEALTHY
+
+
+def test_an_active_one_that_is_short_of_replicas_says_what_is_missing() -> None:
+    old = deployment(
+        status=S.ACTIVE, ever_active=True, goal=3, autoscaling=AutoscalingSettings(max_replica=3)
+    )
+    plan = decide(old, [Seen(replica())], NOW, waiting_for="it waits for 1 x L4; 0 are free")
+    assert plan.place == 2
+    assert plan.deployment.status is S.ACTIVE
+    assert plan.deployment.reason == (
+        "1 of 3 replicas have a place: it waits for 1 x L4; 0 are free."
+    )
+    enough = decide(
+        plan.deployment,
+        [Seen(replica(f"r{number}")) for number in range(3)],
+        NOW,
+        waiting_for="it waits for 1 x L4; 0 are free",
+    )
+    assert enough.deployment.reason is None

@@ -142,6 +142,24 @@ async def test_what_is_held_at_zero_is_woken_in_the_same_moment(world: World) ->
     assert world.told == ["one"]
 
 
+async def test_a_wake_does_not_pay_for_failures_of_before(world: World) -> None:
+    world.add(goal=0, status=S.SCALED_TO_ZERO, failures=7, failed_at=utc_now())
+    world.scaler.wake("one")
+    assert (world.row().failures, world.row().failed_at) == (0, None)
+
+
+async def test_short_requests_count_by_their_average(world: World) -> None:
+    world.add(autoscaling=msgspec.structs.replace(SETTINGS, max_replica=9))
+    await settle()
+    for _ in range(15):
+        world.now_s += 1.0
+        world.scaler.on_load(LoadReport({"one": Load(0, 0, 1, average=2.5)}))
+        await settle()
+        world.follow("one")
+        await settle()
+    assert world.row().goal == 4
+
+
 async def test_many_held_at_zero_bring_more_while_the_first_one_loads(world: World) -> None:
     world.add(goal=0, status=S.SCALED_TO_ZERO)
     world.report(held=9, one=0)

@@ -168,6 +168,23 @@ def test_a_load_that_has_gone_is_reported_once() -> None:
     assert subject.report() == ({}, {})
 
 
+def test_the_average_is_that_of_the_looks_since_the_last_report() -> None:
+    subject = admission()
+    lane = lane_of(subject, route(1))
+    subject.look()
+    slot = subject.enter(lane, Request(), 0.0)
+    assert slot is not None
+    subject.enter(lane, Request(), 0.0)
+    subject.look()
+    assert list(subject.leave(slot, 0.0))
+    subject.look()
+    subject.leave(slot, 0.0)
+    subject.look()
+    assert subject.report()[0] == {"d": Load(0, 0, 2, average=3 / 4)}
+    subject.look()
+    assert subject.report() == ({}, {})
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Arrivals, departures, deaths and settings in any order, against a plain account of them."""
 
