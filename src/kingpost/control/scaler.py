@@ -94,7 +94,7 @@ class Scaler:
         events.forgotten.subscribe(self._on_change)
 
     def start(self) -> None:
-        """After a start of control: look at everything that shall have replicas."""
+        """After a start of control: look at all that shall have replicas."""
         with self._store.begin() as tx:
             for row in tx.deployments.find():
                 self._take(tx, row)

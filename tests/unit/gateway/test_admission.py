@@ -195,6 +195,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.running: dict[Request, Slot] = {}
         self.waiting: list[Request] = []
         self.lane = lane_of(self.subject, route(1))
+        self.promotions = 0
 
     def forward(self, dispatched: Dispatched) -> None:
         for waiter, slot in dispatched:
@@ -206,7 +207,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(tenant=st.sampled_from("abc"), size=st.integers(0, 10))
     def arrive(self, tenant: str, size: int) -> None:
-        request = Request(tenant, size)
+        request = Request(tenant, size, environment="production")
         try:
             slot = self.subject.enter(self.lane, request, self.now)
         except HeldFullError:
@@ -248,10 +249,24 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(replicas=st.integers(0, 3), limit=st.integers(1, 3), reject=st.booleans())
     def settings_change(self, replicas: int, limit: int, *, reject: bool) -> None:
-        wish = route(replicas, target=limit, backpressure="REJECT_ON_FULL" if reject else None)
+        wish = route(
+            replicas,
+            target=limit,
+            id_=self.lane.route.id,
+            backpressure="REJECT_ON_FULL" if reject else None,
+        )
         dispatched, stranded = self.subject.put(wish, self.now)
         self.forward(dispatched)
         assert not stranded
+
+    @rule(replicas=st.integers(0, 3))
+    def promotion(self, replicas: int) -> None:
+        """All that is held waits for another deployment; what runs goes on where it is."""
+        self.promotions += 1
+        old = self.lane
+        self.lane = lane_of(self.subject, route(replicas, id_=f"e{self.promotions}"))
+        self.forward(self.subject.follow("production", old.route.id, self.lane.route.id, self.now))
+        assert old.held == 0
 
     @rule(seconds=st.floats(0.1, 2.0))
     def time_passes(self, seconds: float) -> None:
@@ -262,7 +277,8 @@ class AnyOrder(RuleBasedStateMachine):
     def counts_are_right(self) -> None:
         assert self.subject.held == self.lane.held == len(self.waiting)
         assert self.subject.held_bytes == sum(request.held_bytes for request in self.waiting)
-        assert self.lane.in_flight == len(self.running)
+        lanes = self.subject.lanes.values()
+        assert sum(lane.in_flight for lane in lanes) == len(self.running)
         for slot in self.lane.slots:
             assert slot.in_flight == sum(1 for taken in self.running.values() if taken is slot)
 
