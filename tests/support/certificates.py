@@ -21,12 +21,13 @@ def server_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
     return context, certificate
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    """(certificate, key) as PEM files, for `localhost` and 127.0.0.1, signed by itself."""
+def make_certificate(folder: Path, *more_names: str) -> tuple[Path, Path]:
+    """(certificate, key) as PEM files, for `localhost`, 127.0.0.1 and more; signed by itself."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names: list[x509.GeneralName] = [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    names += [x509.DNSName(each) for each in ("localhost", *more_names)]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,8 +20,7 @@ import httpx
 import openai
 import pytest
 
-from tests.support import llamacpp
-from tests.support.hub import hub
+from tests.support.hub import Hub
 from tests.support.platform import (
     RunningPlatform,
     clean_environment,
@@ -32,7 +30,6 @@ from tests.support.platform import (
 )
 from tests.support.trusses import write_truss
 
-ROOT = Path(__file__).resolve().parents[3]
 REPO = "kingpost/tiny-chat"
 OPTIONS = (
     *("--model", REPO, "--engine", "llamacpp", "--provider", "local"),
@@ -41,23 +38,18 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningPlatform]:
+def running(
+    weights: Hub, llama_prefix: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningPlatform]:
     """A platform that emulates accelerators; a folder stands for llama.cpp's image."""
-    root = tmp_path_factory.mktemp("hub")
-    (root / REPO).mkdir(parents=True)
-    shutil.copy(ROOT / "examples/tiny-chat/data/model.gguf", root / REPO / "model.gguf")
     state = tmp_path_factory.mktemp("state")
-    prefix = llamacpp.install(tmp_path_factory.mktemp("llamacpp") / "env")
-    with (
-        hub(root) as weights,
-        platform(
-            tmp_path_factory.mktemp("platform") / "data",
-            "--emulate-accelerators",
-            environment={"HF_ENDPOINT": weights.url, "XDG_STATE_HOME": str(state)},
-        ) as started,
-    ):
+    with platform(
+        tmp_path_factory.mktemp("platform") / "data",
+        "--emulate-accelerators",
+        environment={"HF_ENDPOINT": weights.url, "XDG_STATE_HOME": str(state)},
+    ) as started:
         mapped = started.cli(
-            *("images", "map", "ghcr.io/ggml-org/llama.cpp", str(prefix)),
+            *("images", "map", "ghcr.io/ggml-org/llama.cpp", str(llama_prefix)),
             *("--data-dir", str(started.data)),
         )
         assert mapped.returncode == 0, mapped.stderr
