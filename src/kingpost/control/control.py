@@ -21,6 +21,7 @@ from kingpost.control.platform import Platform, make_platform
 from kingpost.control.replicas import Gateway, Replicas
 from kingpost.control.scaler import Scaler
 from kingpost.control.store import Store
+from kingpost.control.upkeep import Upkeep
 from kingpost.control.vault import new_key, write_private
 from kingpost.engine.load import make_engine
 from kingpost.errors import ConflictError, StaleWriteError, StorageFullError
@@ -71,7 +72,7 @@ class Control:
             settings,
             self.store,
             self.engine,
-            platform.secrets,
+            Upkeep(settings, self.store, self.engine, platform.secrets, events),
             platform.logs,
             events,
             machine,

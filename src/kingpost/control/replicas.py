@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 
 from kingpost import contract
-from kingpost.build.base import Runnable
 from kingpost.contract import DeploymentStatus as S
 from kingpost.control import health
+from kingpost.control.background import Background
 from kingpost.control.domain import (
     FAILED_STATES,
     Deployment,
@@ -33,11 +33,11 @@ from kingpost.control.logs import Logs
 from kingpost.control.patience import until_stored
 from kingpost.control.place import Machine, NoRoom, place
 from kingpost.control.reconcile import Plan, Seen, decide
-from kingpost.control.secrets import Secrets
-from kingpost.control.specs import dynamic_config, needs_of, replica_spec
+from kingpost.control.specs import needs_of
 from kingpost.control.store import Store, Transaction
+from kingpost.control.upkeep import Upkeep
 from kingpost.engine.base import Address, Engine, Exit, Phase
-from kingpost.errors import EngineError, KingpostError, StaleWriteError, StorageFullError
+from kingpost.errors import KingpostError, StaleWriteError, StorageFullError
 from kingpost.messages import LoadReport
 from kingpost.settings import Settings
 
@@ -69,13 +69,12 @@ class Gateway:
 class Live:
     """What this process knows of a replica beyond its row."""
 
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: Background = field(default_factory=Background)
     exit: Exit | None = None
     stopping: bool = False
     routed_away_at: int | None = None
     """The number of the feed's state by which the gateway knew that it drains."""
     drained: bool = False
-    dynamic: dict[str, str] = field(default_factory=dict)
 
 
 class Replicas:
@@ -84,7 +83,7 @@ class Replicas:
         settings: Settings,
         store: Store,
         engine: Engine,
-        secrets: Secrets,
+        upkeep: Upkeep,
         logs: Logs,
         events: Events,
         machine: Machine,
@@ -92,7 +91,7 @@ class Replicas:
         self._settings = settings
         self._store = store
         self._engine = engine
-        self._secrets = secrets
+        self._upkeep = upkeep
         self._logs = logs
         self._events = events
         self._machine = machine
@@ -101,12 +100,11 @@ class Replicas:
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._waiting: dict[str, str] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closed = False
         self.gateway = Gateway()
         self.before_traffic: BeforeTraffic = _nothing
         events.deployment.subscribe(self.poke)
-        events.secret.subscribe(self._secrets_changed)
 
     async def adopt(self) -> None:
         """After a start of control: take over what runs, and end what nobody has a row for."""
@@ -124,7 +122,7 @@ class Replicas:
         known = {row.id for row in rows if row.deployment_id in deployments}
         for observed in self._engine.observe_all():
             if observed.replica_id not in known:
-                self._spawn(self._engine.stop(observed.replica_id, grace_s=0))
+                self._background.spawn(self._engine.stop(observed.replica_id, grace_s=0))
         for deployment in deployments.values():
             if deployment.status not in _AT_REST or deployment.wanted is Wanted.DELETED:
                 self.poke(deployment.id)
@@ -155,11 +153,13 @@ class Replicas:
         self._closed = True
         for timer in self._timers.values():
             timer.cancel()
-        tasks = [*self._steps.values(), *self._background]
-        tasks += [task for live in self._live.values() for task in live.tasks]
-        for task in tasks:
+        doomed = [*self._steps.values(), *self._background.cancel()]
+        for live in self._live.values():
+            doomed += live.tasks.cancel()
+        for task in self._steps.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*doomed, return_exceptions=True)
+        await self._upkeep.close()
 
     async def stop_all(self, grace_s: float) -> None:
         """Stop every replica, for the end of the platform. Wishes stay as they are."""
@@ -222,7 +222,8 @@ class Replicas:
             self._announce(plan.deployment)
             self._events.model(deployment.model_id)
         self._act(plan, placed)
-        await self._refresh(plan.deployment, rows)
+        running = [row for row in rows if (live := self._live.get(row.id)) and live.exit is None]
+        await self._upkeep.refresh(plan.deployment, running)
         if plan.recheck_at is not None:
             self._later(deployment_id, max(0.0, (plan.recheck_at - utc_now()).total_seconds()))
 
@@ -291,7 +292,7 @@ class Replicas:
             self._waiting[deployment.id] = room.reason
             self._say(deployment.id, f"No replica can be placed: {room.reason}.")
         if room.never and not deployment.ever_active:
-            self._spawn(self._give_up(deployment.id, room.reason))
+            self._background.spawn(self._give_up(deployment.id, room.reason))
         self._later(deployment.id, CAPACITY_RETRY_S)
 
     async def _give_up(self, deployment_id: str, reason: str) -> None:
@@ -320,10 +321,10 @@ class Replicas:
             live = self._live.setdefault(replica_id, Live())
             if not live.stopping:
                 live.stopping = True
-                self._spawn(self._stop(plan.deployment.id, replica_id))
+                self._background.spawn(self._stop(plan.deployment.id, replica_id))
         for replica_id, _ in plan.ended:
             if replica_id not in plan.stop:
-                self._spawn(self._engine.stop(replica_id, grace_s=0))
+                self._background.spawn(self._engine.stop(replica_id, grace_s=0))
                 self._forget(replica_id)
 
     def _seen(self, row: Replica) -> Seen:
@@ -340,8 +341,8 @@ class Replicas:
         if row.state is ReplicaState.PLACED:
             self._watch(deployment, row)
         elif observed.phase is Phase.RUNNING and row.host and row.port:
-            self._keep(live, self._await_exit(row))
-            self._keep(live, self._await_health(deployment, row, Address(row.host, row.port)))
+            live.tasks.spawn(self._await_exit(row))
+            live.tasks.spawn(self._await_health(deployment, row, Address(row.host, row.port)))
             if row.state is ReplicaState.DRAINING:
                 self._drain(row.id)
         else:
@@ -351,22 +352,18 @@ class Replicas:
 
     def _watch(self, deployment: Deployment, row: Replica) -> None:
         live = self._live.setdefault(row.id, Live())
-        self._keep(live, self._start(deployment, row))
+        live.tasks.spawn(self._start(deployment, row))
 
     async def _start(self, deployment: Deployment, row: Replica) -> None:
         runnable = deployment.runnable
         if runnable is None:
             return
         try:
-            spec = replica_spec(deployment, runnable, row, self._settings, self._user(deployment))
-            dynamic = dynamic_config(deployment)
-            values = self._secret_values(deployment, runnable)
-            address = await self._engine.start(spec, values, dynamic)
+            address = await self._upkeep.start(deployment, runnable, row)
         except (KingpostError, OSError) as error:
             self._ended(row, Exit(code=None, signal=None, at_ns=0, reason=_why(error)))
             return
         live = self._live.setdefault(row.id, Live())
-        live.dynamic = dynamic
         await self._update(
             row.id,
             state=ReplicaState.STARTED,
@@ -374,7 +371,7 @@ class Replicas:
             host=address.host,
             port=address.port,
         )
-        self._keep(live, self._await_exit(row))
+        live.tasks.spawn(self._await_exit(row))
         await self._await_health(deployment, row, address)
 
     async def _await_exit(self, row: Replica) -> None:
@@ -434,54 +431,10 @@ class Replicas:
         self.poke(deployment_id)
 
     def _forget(self, replica_id: str) -> None:
+        self._upkeep.forget(replica_id)
         live = self._live.pop(replica_id, None)
         if live is not None:
-            current = asyncio.current_task()
-            for task in live.tasks:
-                if task is not current:
-                    task.cancel()
-
-    # Keeping running replicas up to date
-
-    async def _refresh(self, deployment: Deployment, rows: list[Replica]) -> None:
-        wanted = dynamic_config(deployment)
-        for row in rows:
-            live = self._live.get(row.id)
-            if (
-                live is not None
-                and row.state in {ReplicaState.STARTED, ReplicaState.READY}
-                and live.exit is None
-                and live.dynamic != wanted
-            ):
-                await self._engine.put_dynamic(row.id, wanted)
-                live.dynamic = wanted
-
-    def _secrets_changed(self, team_id: str) -> None:
-        self._spawn(self._push_secrets(team_id))
-
-    async def _push_secrets(self, team_id: str) -> None:
-        with self._store.begin() as tx:
-            models = {m.id for m in tx.models.find(team_id=team_id)}
-            deployments = [d for d in tx.deployments.find() if d.model_id in models]
-            rows = {d.id: tx.replicas.find(deployment_id=d.id) for d in deployments}
-        for deployment in deployments:
-            if deployment.runnable is None or deployment.wanted is Wanted.DELETED:
-                continue
-            values = self._secret_values(deployment, deployment.runnable)
-            for row in rows[deployment.id]:
-                if row.state in {ReplicaState.STARTED, ReplicaState.READY}:
-                    await self._engine.put_secrets(row.id, values)
-
-    def _secret_values(self, deployment: Deployment, runnable: Runnable) -> dict[str, str]:
-        return self._secrets.values(self._user(deployment), runnable.secret_names)
-
-    def _user(self, deployment: Deployment) -> str:
-        """The team that the deployment's model belongs to; replicas run as it."""
-        with self._store.begin() as tx:
-            model = tx.models.get(id=deployment.model_id)
-        if model is None:
-            raise EngineError("The model was deleted while a replica was being started.")
-        return model.team_id
+            live.tasks.cancel()
 
     # Small things
 
@@ -532,18 +485,6 @@ class Replicas:
     def _say(self, deployment_id: str, text: str) -> None:
         self._logs.say(deployment_id, text)
 
-    def _keep(self, live: Live, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        live.tasks.add(task)
-        task.add_done_callback(live.tasks.discard)
-        task.add_done_callback(_log_failure)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(_log_failure)
-
 
 def _why(error: KingpostError | OSError) -> str:
     """Without the names of our files."""
@@ -552,8 +493,3 @@ def _why(error: KingpostError | OSError) -> str:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "the disk of the data folder is full"
     return f"it could not be started: {error.strerror or type(error).__name__}"
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("background work failed", exc_info=error)
