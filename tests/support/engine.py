@@ -102,7 +102,15 @@ def _get(url: str) -> str:
 
 
 def leftovers(engine: ProcessEngine) -> list[str]:
-    """What of a platform is on this machine: interfaces, groups, secrets, mounts, processes."""
+    """What of a platform is on this machine: interfaces, groups, secrets, mounts, processes.
+
+    Spares that wait are none of it; one that is being made is waited for.
+    """
+    with engine._ready().spares._lock:
+        return _leftovers(engine)
+
+
+def _leftovers(engine: ProcessEngine) -> list[str]:
     starter = engine._ready()
     spares = starter.spares
     found = []

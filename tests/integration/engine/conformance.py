@@ -237,7 +237,7 @@ async def test_what_does_not_exist_is_named(engine: ProcessEngine, tmp_path: Pat
     with pytest.raises(EngineError, match="/app does not exist"):
         await engine.start(spec, {}, {})
     assert engine.observe("r1").phase is Phase.GONE
-    assert leftovers(engine) == []
+    await eventually(lambda: leftovers(engine) == [], "what was begun is gone")
 
 
 async def test_another_engine_adopts_what_runs(engine: ProcessEngine, again: Again) -> None:
