@@ -2,7 +2,7 @@
 # Installs what the tests and the sandbox need from Debian. Says clearly what it can't install.
 set -euo pipefail
 
-declare -A package_of=([bwrap]=bubblewrap [nft]=nftables [ip]=iproute2 [setpriv]=util-linux [curl]=curl
+declare -A package_of=([bwrap]=bubblewrap [nft]=nftables [ip]=iproute2 [setpriv]=util-linux [pasta]=passt [curl]=curl
   [systemd-analyze]=systemd)
 missing=()
 for program in "${!package_of[@]}"; do

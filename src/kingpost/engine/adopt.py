@@ -61,6 +61,14 @@ def send(pid: int, start: int, number: signal.Signals) -> bool:
     return True
 
 
+def children(pid: int) -> list[int]:
+    """Of its first thread; empty when there is no such process."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 def marked(variable: str, value: str) -> list[tuple[int, int]]:
     """(pid, start) of the processes whose environment holds `variable=value`."""
     wanted = f"{variable}={value}".encode()

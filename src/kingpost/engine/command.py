@@ -13,9 +13,10 @@ import select
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from kingpost.engine import adopt, network, plain, sandbox
@@ -141,7 +142,7 @@ class _Running:
 
     def _clean(self, folder: ReplicaFolder) -> None:
         groups = self.starter.machine.groups
-        if not self.starter.sandboxed:
+        if not self.starter.rooted:
             while left := adopt.marked(plain.MARK, self._mark(folder)):
                 for pid, start in left:
                     adopt.send(pid, start, signal.SIGKILL)
@@ -155,14 +156,18 @@ class _Running:
 
     def _run_sandboxed(self, folder: ReplicaFolder, group: Group | None) -> int:
         starter, command = self.starter, self.command
-        uid = starter.users.uid(command.user)
+        uid = starter.uid(command.user)
         env = sandbox.environment(command.env)
         place = starter.place(folder, uid, list(command.argv), env, command.cwd)
         for bind in command.binds:
             if bind.writable:
                 own(Path(bind.source), uid)
         mounts, shown = starter.mounts(folder, command.overlays, uid)
-        words = sandbox.options(place, [*command.binds, *shown])
+        words = starter.options(place, [*command.binds, *shown], ())
+        if not starter.rooted:
+            before, inside = starter.rootless_words(outside=command.network, mounts=mounts)
+            env = {plain.MARK: self._mark(folder)}
+            return self._bubblewrap(words, inside, group, before=before, env=env)
 
         def work(net: Network) -> int:
             interface = None
@@ -179,25 +184,49 @@ class _Running:
 
         return in_namespaces(work, mounts)
 
-    def _bubblewrap(self, words: Sequence[str], inside: list[str], group: Group | None) -> int:
+    def _bubblewrap(
+        self,
+        words: Sequence[str],
+        inside: list[str],
+        group: Group | None,
+        *,
+        before: Sequence[str] = (),
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> int:
+        """`before` runs it in namespaces of its own, so that its process ids are not ours."""
         options = os.memfd_create("options")
         info, info_end = os.pipe()
         try:
             passed = ["--info-fd", str(info_end), *words]
             os.write(options, b"".join(os.fsencode(word) + b"\0" for word in passed))
             os.lseek(options, 0, os.SEEK_SET)
-            argv = [inside[0], "--args", str(options), *inside[1:]]
-            self._begin(argv, {"PATH": sandbox.DEFAULT_PATH}, "/", group, (options, info_end))
+            argv = [*before, inside[0], "--args", str(options), *inside[1:]]
+            path = {"PATH": sandbox.DEFAULT_PATH}
+            self._begin(argv, path | dict(env), "/", group, (options, info_end))
         finally:
             os.close(options)
             os.close(info_end)
-        with os.fdopen(info, "rb") as told:
-            init = _open_init(told.read())
+        with os.fdopen(info, "rb", buffering=0) as told:
+            text = b""
+            while b"}" not in text and (chunk := told.read(_CHUNK_BYTES)):
+                text += chunk
+            init = self._open_nested_init(text) if before else _open_init(text)
         try:
             return self._follow()
         finally:
             if init is not None:
                 _end_init(init)
+
+    def _open_nested_init(self, told: bytes) -> int | None:
+        process = self._process
+        if process is None or b"}" not in told:
+            return None
+        monitor = (adopt.children(process.pid) or [0])[0]
+        init = (adopt.children(monitor) or [0])[0]
+        try:
+            return os.pidfd_open(init) if init else None
+        except ProcessLookupError:
+            return None
 
     def _run_plain(self, folder: ReplicaFolder, group: Group | None) -> int:
         command = self.command

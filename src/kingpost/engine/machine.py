@@ -11,19 +11,22 @@ from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from kingpost.engine import network
+from kingpost.engine import network, rootless
 from kingpost.engine.limits import Groups, find_groups
 from kingpost.engine.namespaces import in_namespaces
 from kingpost.errors import EngineError
 from kingpost.messages import Notice
 from kingpost.settings import SandboxMode
 
+_PROGRAMS = (("bwrap", "bubblewrap"), ("setpriv", "util-linux"), ("nft", "nftables"))
 _ADMIN_PATH = "/usr/sbin:/sbin"
 
 
 class Isolation(StrEnum):
     ROOT = "root"
     """Bubblewrap started as root, a user per team, a network namespace with a veth pair."""
+    ROOTLESS = "rootless"
+    """Bubblewrap in a user and network namespace of pasta's, all as the platform's user."""
     PLAIN = "plain"
     """Processes like any other of this user."""
 
@@ -41,7 +44,7 @@ def look(mode: SandboxMode, addresses: IPv4Network, instance: str) -> Machine:
     """Try what a sandbox needs. Blocks. `EngineError` names the fix when `require` can't be met."""
     notices = []
     missing = None if mode is SandboxMode.OFF else missing_for_sandbox(addresses)
-    isolation = Isolation.ROOT
+    isolation = Isolation.ROOT if os.geteuid() == 0 else Isolation.ROOTLESS
     if mode is SandboxMode.OFF:
         isolation = Isolation.PLAIN
         notices.append(
@@ -58,6 +61,14 @@ def look(mode: SandboxMode, addresses: IPv4Network, instance: str) -> Machine:
                 f"other. To sandbox them: {missing}",
             )
         )
+    elif isolation is Isolation.ROOTLESS:
+        notices.append(
+            Notice(
+                "sandbox_rootless",
+                "Replicas are sandboxed without root: all have this user's id, and every user of "
+                "this machine reaches their ports on its loopback. Run as root to change both.",
+            )
+        )
     groups = find_groups(instance)
     if groups is None:
         notices.append(
@@ -68,7 +79,7 @@ def look(mode: SandboxMode, addresses: IPv4Network, instance: str) -> Machine:
             )
         )
     resolvers = tuple(network.resolvers())
-    if isolation is Isolation.ROOT and not resolvers:
+    if isolation is not Isolation.PLAIN and not resolvers:
         notices.append(
             Notice(
                 "resolver_missing",
@@ -91,16 +102,12 @@ def look(mode: SandboxMode, addresses: IPv4Network, instance: str) -> Machine:
 
 def missing_for_sandbox(addresses: IPv4Network) -> str | None:
     """What to do before replicas can be sandboxed here; None when all is there."""
-    if os.geteuid() != 0:
-        return "start the platform as root (`sudo kingpost up`)."
-    for program, package in (
-        ("bwrap", "bubblewrap"),
-        ("setpriv", "util-linux"),
-        ("nft", "nftables"),
-    ):
+    rooted = os.geteuid() == 0
+    for program, package in _PROGRAMS if rooted else rootless.PROGRAMS:
         if find_program(program) is None:
             return f"{program} is not installed; install it: `apt-get install {package}`."
-    for attempt in (_try_bubblewrap, _try_namespace, lambda: network.ensure_rules(addresses)):
+    attempts = (_try_bubblewrap, _try_namespace, lambda: network.ensure_rules(addresses))
+    for attempt in attempts if rooted else (_try_rootless,):
         problem = _problem(attempt)
         if problem is not None:
             return problem
@@ -142,6 +149,10 @@ def _try_bubblewrap() -> None:
         raise EngineError(
             f"bubblewrap does not work here ({line}); in a container run it with --privileged."
         )
+
+
+def _try_rootless() -> None:
+    rootless.try_it(find_program("bwrap") or "bwrap", find_program("pasta") or "pasta")
 
 
 def _try_namespace() -> None:

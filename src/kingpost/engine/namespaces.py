@@ -68,6 +68,11 @@ def in_namespaces(work: Callable[[Network], T], mounts: Sequence[Mount] = ()) ->
     return result[0]
 
 
+def overlay_options(mount: Mount) -> str:
+    lower = ":".join(_escaped(path) for path in mount.lower)
+    return f"lowerdir={lower},upperdir={_escaped(mount.upper)},workdir={_escaped(mount.work)}"
+
+
 @contextmanager
 def _new_network() -> Iterator[Network]:
     with ExitStack() as stack:
@@ -88,12 +93,9 @@ def _new_mounts(mounts: Sequence[Mount]) -> None:
     _check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None), "mount namespaces")
     for mount in mounts:
         Path(mount.at).mkdir(parents=True, exist_ok=True)
-        lower = ":".join(_escaped(path) for path in mount.lower)
-        options = (
-            f"lowerdir={lower},upperdir={_escaped(mount.upper)},workdir={_escaped(mount.work)}"
-        )
+        options = os.fsencode(overlay_options(mount))
         at = os.fsencode(mount.at)
-        _check(libc.mount(b"overlay", at, b"overlay", 0, os.fsencode(options)), "overlay mounts")
+        _check(libc.mount(b"overlay", at, b"overlay", 0, options), "overlay mounts")
 
 
 def _libc() -> ctypes.CDLL:

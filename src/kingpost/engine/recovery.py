@@ -64,7 +64,7 @@ def end_rest(folder: ReplicaFolder, groups: Groups | None) -> None:
         ]
         _kill([process for process in left if process[0]])
     record = folder.record()
-    if record is not None and not record.sandboxed and record.boot_id == adopt.boot_id():
+    if record is not None and record.interface is None and record.boot_id == adopt.boot_id():
         while left := adopt.marked(plain.MARK, folder.replica_id):
             _kill(left)
     if groups is not None:

@@ -41,8 +41,9 @@ class Job:
     a group; `oom` a file with the group's `oom_kill` count; `memory` the limit in bytes for
     people and for the watchdog; `watch` 1 when nothing else holds the limit; `rmdir` (repeated)
     the groups to remove at the end; `secrets` the folder to remove at the end; `option`
-    (repeated) says that the command is bubblewrap, and its options; `lock` the descriptor whose
-    lock shows that this shim lives.
+    (repeated) says that the command is bubblewrap, and its options; `outer` (repeated) what runs
+    bubblewrap in namespaces of its own, so that its process ids are not ours; `lock` the
+    descriptor whose lock shows that this shim lives.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -61,6 +62,7 @@ class Shim:
         self._job = job
         self._folder = job.one(b"folder")
         self._memory = int(job.one(b"memory") or 0)
+        self._outer = job.all(b"outer")
         self._log = logwriter.LogWriter(job.one(b"log_dir"), int(job.one(b"log_bytes")))
         self._child = -1
         self._init = 0
@@ -81,7 +83,13 @@ class Shim:
         streams = {out: b"o", err: b"e"}
         for fd in (wake, out, err):
             poll.register(fd, select.POLLIN)
-        if info >= 0:
+        if self._outer:
+            self._record()
+            if not _child_pid(info):
+                self._give_up(streams)
+                return
+            self._adopt_init(_first_child(_first_child(self._child)))
+        elif info >= 0:
             self._adopt_init(_child_pid(info))
         else:
             _become_reaper()
@@ -117,7 +125,7 @@ class Shim:
             passed = [b"--info-fd", b"%d" % info_end, *options]
             os.write(args, b"".join(option + b"\0" for option in passed))
             os.lseek(args, 0, os.SEEK_SET)
-            argv = [argv[0], b"--args", b"%d" % args, *argv[1:]]
+            argv = [*self._outer, argv[0], b"--args", b"%d" % args, *argv[1:]]
         env = dict(pair.split(b"=", 1) for pair in self._job.all(b"env"))
         failed, failed_end = os.pipe()
         self._child = os.fork()
@@ -150,6 +158,14 @@ class Shim:
             os.waitpid(self._child, 0)
             raise OSError(int(number), os.strerror(int(number)))
         return out, err, info
+
+    def _give_up(self, streams: dict[int, bytes]) -> None:
+        """What runs bubblewrap ended before it did; why is in the log."""
+        reason = "its sandbox could not be made"
+        self._drain(streams)
+        _, status = os.waitpid(self._child, 0)
+        self._finish(status, reason)
+        _report(f"failed {reason}")
 
     def _record(self) -> None:
         text = (
@@ -194,11 +210,7 @@ class Shim:
         """The application's process: in a sandbox the first child of the sandbox's init."""
         if not self._init:
             return self._child
-        try:
-            with open(f"/proc/{self._init}/task/{self._init}/children") as file:
-                return int(file.read().split()[0])
-        except (OSError, IndexError):
-            return 0
+        return _first_child(self._init)
 
     def _kill(self) -> None:
         if self._init_fd < 0:
@@ -351,6 +363,14 @@ def _descendants(root: int) -> list[int]:
         found += children
         queue += children
     return found
+
+
+def _first_child(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return int(file.read().split()[0])
+    except (OSError, IndexError):
+        return 0
 
 
 def _resident(pid: int) -> int:

@@ -9,14 +9,14 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from kingpost.engine import adopt, network, plain, recovery, sandbox
+from kingpost.engine import adopt, network, plain, recovery, rootless, sandbox
 from kingpost.engine.base import Address, Bind, Exit, Overlay, ReplicaSpec
 from kingpost.engine.folder import Record, ReplicaFolder, put_file, put_files
 from kingpost.engine.identity import Users, own
@@ -52,8 +52,12 @@ class Starter:
     def sandboxed(self) -> bool:
         return self.machine.isolation is not Isolation.PLAIN
 
+    @property
+    def rooted(self) -> bool:
+        return self.machine.isolation is Isolation.ROOT
+
     def uid(self, user: str) -> int:
-        return self.users.uid(user) if self.sandboxed else os.geteuid()
+        return self.users.uid(user) if self.rooted else os.geteuid()
 
     def folder(self, replica_id: str) -> ReplicaFolder:
         return ReplicaFolder(self.data.replicas, self.secrets_root, replica_id)
@@ -80,8 +84,10 @@ class Starter:
             folder.put_record(record)
             self.put_secrets(folder, spec, secrets)
             put_files(folder.dynamic, dynamic, mode=0o444, uid=None)
-            if self.sandboxed:
+            if self.rooted:
                 return self._start_sandboxed(folder, record, lock)
+            if self.sandboxed:
+                return self._start_rootless(folder, record, lock)
             return self._start_plain(folder, record, secrets, lock)
         except BaseException as error:
             recovery.end_rest(folder, self.machine.groups)
@@ -95,7 +101,7 @@ class Starter:
     def put_secrets(
         self, folder: ReplicaFolder, spec: ReplicaSpec, secrets: Mapping[str, str]
     ) -> None:
-        uid = self.uid(spec.user) if self.sandboxed else None
+        uid = self.uid(spec.user) if self.rooted else None
         put_files(folder.secrets, secrets, mode=0o400, uid=uid)
 
     def close(self) -> None:
@@ -124,7 +130,7 @@ class Starter:
         records = list(running)
         names = {record.spec.replica_id for record in records} | self.active
         self._remove_commands()
-        if self.sandboxed:
+        if self.rooted:
             interfaces = {record.interface for record in records if record.interface}
             keep = tuple(self.alias(name) for name in self.active)
             network.remove_interfaces(
@@ -155,13 +161,15 @@ class Starter:
         """Make the folders and files that a sandbox is made of."""
         for scratch, mode in ((folder.home, 0o700), (folder.tmp, 0o700)):
             scratch.mkdir(mode=mode, parents=True, exist_ok=True)
-            os.chown(scratch, uid, uid)
+            if self.rooted:
+                os.chown(scratch, uid, uid)
         folder.etc.mkdir(exist_ok=True)
         name = host_name(folder.replica_id)
         for file, text in sandbox.generated_etc(uid, name, self.machine.resolvers).items():
             put_file(folder.etc / file, text.encode(), mode=0o444)
         script = sandbox.launch_script(argv, env, cwd)
-        put_file(folder.launch, script.encode(), mode=0o400, uid=uid)
+        owner = uid if self.rooted else None
+        put_file(folder.launch, script.encode(), mode=0o400, uid=owner)
         return sandbox.Place(
             name=name,
             etc=folder.etc,
@@ -181,6 +189,7 @@ class Starter:
                 Path(made).mkdir(parents=True, exist_ok=True)
             own(Path(overlay.upper), uid)
             at = str(folder.path / f"overlay{number}")
+            Path(at).mkdir(exist_ok=True)
             mounts.append(Mount(overlay.lower, overlay.upper, overlay.work, at))
             binds.append(Bind(at, overlay.target, writable=True))
         return mounts, binds
@@ -191,25 +200,8 @@ class Starter:
         spec = record.spec
         if not network.rules_present():
             network.ensure_rules(self.addresses.network)
-        uid = self.users.uid(spec.user)
-        env = sandbox.environment(spec.env, gpus=spec.resources.gpus)
-        place = replace(
-            self.place(folder, uid, list(spec.argv), env, spec.cwd),
-            secrets=folder.secrets,
-            dynamic=folder.dynamic,
-        )
-        for bind in spec.binds:
-            if bind.writable:
-                own(Path(bind.source), uid)
-        mounts, shown = self.mounts(folder, spec.overlays, uid)
-        group = self._group(spec)
-        words = sandbox.options(place, [*spec.binds, *shown], gpus=spec.resources.gpus)
-        fields = [
-            *self._fields(folder, spec, group),
-            *(("option", word) for word in words),
-            *(("env", f"{name}={value}") for name, value in _ENVIRONMENT.items()),
-            *(("arg", word) for word in inside_command(uid)),
-        ]
+        mounts, fields = self._prepared(folder, spec)
+        fields += [("arg", word) for word in inside_command(self.uid(spec.user))]
 
         spare = self.spares.take() if spec.network and not mounts else None
         if spare is not None:
@@ -226,6 +218,67 @@ class Starter:
             return wired, shim.pid
 
         return in_namespaces(work, mounts)
+
+    def _start_rootless(
+        self, folder: ReplicaFolder, record: Record, lock: int
+    ) -> tuple[Record, int]:
+        spec = record.spec
+        mounts, fields = self._prepared(folder, spec)
+        address = Address(rootless.LOOPBACK, free_port())
+        before, command = self.rootless_words(
+            outside=spec.network, mounts=mounts, ports=(address.port, spec.port)
+        )
+        fields += [("outer", word) for word in before]
+        fields += [("arg", word) for word in command]
+        fields.append(("env", f"{plain.MARK}={spec.replica_id}"))
+        record = msgspec.structs.replace(record, address=address)
+        folder.put_record(record)
+        shim = Shim(lock, folder.path / "shim.err")
+        with _given_up_on_failure(shim):
+            shim.begin(fields)
+        return record, shim.pid
+
+    def rootless_words(
+        self, *, outside: bool, mounts: Sequence[Mount], ports: tuple[int, int] | None = None
+    ) -> tuple[list[str], list[str]]:
+        """What runs bubblewrap, and bubblewrap, to which its options are added."""
+        bwrap, pasta = find_program("bwrap"), find_program("pasta")
+        if bwrap is None or pasta is None:
+            raise EngineError("bubblewrap or pasta is missing; run `kingpost doctor`.")
+        closed = rootless.closed(self.addresses.network)
+        before = rootless.outer(pasta, outside=outside, closed=closed, mounts=mounts, ports=ports)
+        return before, rootless.inside_command(bwrap)
+
+    def options(
+        self, place: sandbox.Place, binds: Sequence[Bind], gpus: Sequence[str]
+    ) -> list[str]:
+        if self.rooted:
+            return sandbox.options(place, binds, gpus=gpus)
+        words = sandbox.options(place, binds, gpus=gpus, as_root=False)
+        return [*rootless.options(os.geteuid(), os.getegid()), *words]
+
+    def _prepared(
+        self, folder: ReplicaFolder, spec: ReplicaSpec
+    ) -> tuple[list[Mount], list[tuple[str, str]]]:
+        """The mounts and the shim's job for a sandbox, but for the command."""
+        uid = self.uid(spec.user)
+        env = sandbox.environment(spec.env, gpus=spec.resources.gpus)
+        place = replace(
+            self.place(folder, uid, list(spec.argv), env, spec.cwd),
+            secrets=folder.secrets,
+            dynamic=folder.dynamic,
+        )
+        for bind in spec.binds:
+            if bind.writable:
+                own(Path(bind.source), uid)
+        mounts, shown = self.mounts(folder, spec.overlays, uid)
+        words = self.options(place, [*spec.binds, *shown], spec.resources.gpus)
+        fields = [
+            *self._fields(folder, spec, self._group(spec)),
+            *(("option", word) for word in words),
+            *(("env", f"{name}={value}") for name, value in _ENVIRONMENT.items()),
+        ]
+        return mounts, fields
 
     def _begin_spare(
         self, spare: Spare, folder: ReplicaFolder, record: Record, fields: Fields

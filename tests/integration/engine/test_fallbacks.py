@@ -48,18 +48,31 @@ asyncio.run(main())
 
 
 def as_nobody(root: Path, mode: SandboxMode) -> list[str]:
-    """Run an engine without root. The interpreter and the package are shown by descriptors."""
+    """Run an engine without root and without pasta, with a right to read the interpreter."""
     root.mkdir()
+    programs = root.with_name("programs")
+    programs.mkdir(mode=0o755)
+    (programs / "bwrap").symlink_to("/usr/bin/bwrap")
     os.chown(root, NOBODY, NOBODY)
     source = str(Path(machine.__file__).parents[2])
     words = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
     words += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
     done = subprocess.run(
-        ["setpriv", *words, sys.executable, "-c", AS_NOBODY, str(root), mode.value, source],
+        [
+            "/usr/bin/setpriv",
+            *words,
+            sys.executable,
+            "-c",
+            AS_NOBODY,
+            str(root),
+            mode.value,
+            source,
+        ],
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
+        env={"PATH": str(programs)},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -73,16 +86,16 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_without_root_auto_runs_plain_processes_and_says_so(root: Path) -> None:
+def test_without_root_and_pasta_auto_runs_plain_processes_and_says_so(root: Path) -> None:
     lines = as_nobody(root, SandboxMode.AUTO)
     assert "sandbox_missing" in lines[0]
     assert lines[1:] == ["0", str(NOBODY), "0"]
 
 
-def test_without_root_require_names_the_fix(root: Path) -> None:
-    assert as_nobody(root, SandboxMode.REQUIRE) == [
-        "error replicas can't be sandboxed here: start the platform as root (`sudo kingpost up`)."
-    ]
+def test_without_root_and_pasta_require_names_the_fix(root: Path) -> None:
+    (line,) = as_nobody(root, SandboxMode.REQUIRE)
+    assert line.startswith("error replicas can't be sandboxed here: pasta is not installed")
+    assert "`apt-get install passt`" in line
 
 
 async def test_a_missing_program_is_named_with_its_package(
