@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 .DEFAULT_GOAL := help
 
-.PHONY: help setup check format test unit demo demo-stop lock clean
+.PHONY: help setup check format test unit demo demo-stop verify-baseten lock clean
 
 help: ## say what each target does
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ demo: setup ## start the platform, push examples/tiny-chat, stream an answer
 
 demo-stop: ## end what `make demo` started
 	@.venv/bin/python scripts/demo.py stop
+
+verify-baseten: setup ## deploy to a real Baseten account and back; says its price, asks first
+	@.venv/bin/python scripts/verify_baseten.py
 
 lock: setup ## renew the hash-pinned requirement files
 	@bash scripts/lock.sh

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     help="At most, per GPU and hour.",
 )
 @click.option("--min-vram", type=click.IntRange(0), default=0, metavar="GB", help="At least.")
+@click.option("--refresh", is_flag=True, help="Ask Baseten for its prices of now.")
 @with_json
 def show_gpus(
     session: Session,
@@ -34,6 +35,7 @@ def show_gpus(
     provider: str | None,
     max_price: Decimal | None,
     min_vram: int,
+    refresh: bool,
 ) -> None:
     """List GPUs, who offers them, and their prices.
 
@@ -41,7 +43,7 @@ def show_gpus(
     """
     from kingpost.deploy import catalog
 
-    whole = catalog.load()
+    whole = _refreshed(catalog.load()) if refresh else catalog.load()
     named = whole.gpu(gpu) if gpu is not None else None
     chosen = whole.provider(provider).name if provider is not None else None
     shown = whole.select(gpu=named, provider=chosen, max_price=max_price, min_vram_gb=min_vram)
@@ -55,6 +57,19 @@ def show_gpus(
             _table(session, shown, today)
 
     session.out.result(data, human)
+
+
+def _refreshed(catalog: Catalog) -> Catalog:
+    import os
+
+    from kingpost.client import remotes
+    from kingpost.client.rest import RestClient
+    from kingpost.deploy.prices import with_instance_prices
+
+    stored = remotes.load(remotes.remotes_path(os.environ))
+    with RestClient(remotes.resolve(remotes.BASETEN, stored, os.environ)) as api:
+        answer = api.get("/v1/instance_type_prices")["instance_types"]
+    return with_instance_prices(catalog, "baseten", answer, datetime.now(UTC).date())
 
 
 def _price(text: str | None) -> Decimal | None:
