@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from kingpost.contract import HEALTH_PROBE_INTERVAL_S
 from kingpost.engine.base import Address
 
-FIRST_INTERVAL_S = 0.01
+MIN_STARTUP_INTERVAL_S = 0.01
 MAX_STARTUP_INTERVAL_S = 0.25
 PROBE_TIMEOUT_S = 10.0
 
@@ -39,10 +39,16 @@ async def probe(address: Address, path: str, timeout_s: float = PROBE_TIMEOUT_S)
 
 async def until_ready(address: Address, path: str) -> None:
     """Return when it is ready for the first time. The engine says when it has ended instead."""
-    pause = FIRST_INTERVAL_S
+    loop = asyncio.get_running_loop()
+    began_s = loop.time()
     while not await probe(address, path):
-        await asyncio.sleep(pause)
-        pause = min(pause * 1.5, MAX_STARTUP_INTERVAL_S)
+        pause_s = startup_interval_s(loop.time() - began_s)
+        await asyncio.sleep(pause_s)
+
+
+def startup_interval_s(elapsed_s: float) -> float:
+    """Until the next look: a twentieth of what the start has taken, which is what it may add."""
+    return min(max(MIN_STARTUP_INTERVAL_S, elapsed_s / 20), MAX_STARTUP_INTERVAL_S)
 
 
 async def watch(
