@@ -35,6 +35,9 @@ class Views:
         )
 
     def deployment(self, deployment: domain.Deployment) -> shapes.Deployment:
+        replicas = self._platform.deployments.replicas(deployment.id)
+        instance = self.instance_type_of(deployment).name
+        emulated = any(replica.emulated for replica in replicas)
         return shapes.Deployment(
             id=deployment.id,
             created_at=deployment.created_at,
@@ -43,9 +46,9 @@ class Views:
             is_production=deployment.environment == "production",
             is_development=deployment.is_development,
             status=deployment.status,
-            active_replica_count=self._platform.deployments.ready_count(deployment.id),
+            active_replica_count=sum(r.state is domain.ReplicaState.READY for r in replicas),
             autoscaling_settings=deployment.autoscaling,
-            instance_type_name=self.instance_type_of(deployment).name,
+            instance_type_name=f"{instance} (emulated)" if emulated else instance,
             environment=deployment.environment,
             labels=deployment.labels,
             request_backpressure_settings=shapes.Backpressure(policy=deployment.backpressure),

@@ -15,7 +15,6 @@ from kingpost.control.domain import (
     AutoscalingSettings,
     Deployment,
     Replica,
-    ReplicaState,
     Wanted,
     may_become,
     utc_now,
@@ -58,9 +57,6 @@ class Deployments:
         with self._store.begin() as tx:
             found = tx.replicas.find(deployment_id=deployment_id)
         return tuple(sorted(found, key=lambda r: r.created_at))
-
-    def ready_count(self, deployment_id: str) -> int:
-        return sum(r.state is ReplicaState.READY for r in self.replicas(deployment_id))
 
     def rename(self, team_id: str, model_id: str, reference: str, name: str) -> Deployment:
         if not contract.is_deployment_name(name):

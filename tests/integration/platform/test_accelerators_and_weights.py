@@ -97,6 +97,7 @@ def test_an_emulated_accelerator_is_said_to_be(emulating: RunningPlatform, tmp_p
     found = deployment(emulating, said)
     assert found["status"] == "ACTIVE"
     assert "emulated" in found["status_reason"]
+    assert found["instance_type_name"].endswith("(emulated)")
     answer = emulating.post(f"/model/{said['model_id']}/production/predict", json={})
     assert answer.json() in ("", None)
     assert "emulated" in emulating.cli("logs", "emulated").stdout
