@@ -54,6 +54,7 @@ _OPTIONS = (
     ),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable; repeatable."),
     click.option("--secret", multiple=True, metavar="NAME", help="A secret to mount; repeatable."),
+    click.option("--via-truss-cli", is_flag=True, help="Push with the truss command, not REST."),
     click.option("--emulated-gpu", is_flag=True, help="Go on where no such GPU is listed."),
 )
 
@@ -179,6 +180,7 @@ def _request(flags: dict[str, Any]) -> DeployRequest:
         hub_secret=flags["hf_secret"],
         env=dict(_variable(text) for text in flags["env"]),
         secrets=tuple(flags["secret"]),
+        via_truss_cli=flags["via_truss_cli"],
     )
 
 

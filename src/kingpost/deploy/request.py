@@ -86,6 +86,7 @@ class DeployRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     placement: Placement = Placement.SERVERLESS
+    via_truss_cli: bool = False
 
     @property
     def shards(self) -> int:

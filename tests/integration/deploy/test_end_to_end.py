@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -133,20 +134,7 @@ def test_killed_at_each_step_leaves_what_destroy_finishes(
     running: RunningPlatform, step: str
 ) -> None:
     name = f"killed-{step.partition(' ')[0]}"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "kingpost", "deploy", *OPTIONS),
-            *("--service-name", name, "--yes"),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={
-            **clean_environment(),
-            **running.environment,
-            "KINGPOST_REMOTE": running.address,
-            "KINGPOST_API_KEY": running.key,
-        },
-    )
+    process = started_deploy(running, name)
     state = Path(running.environment["XDG_STATE_HOME"]) / "kingpost/deployments.sqlite3"
     reached = {
         "intended": lambda refs: len(refs) > 0,
@@ -205,22 +193,89 @@ def test_a_key_that_is_not_taken_and_a_platform_that_is_away(running: RunningPla
         ({"KINGPOST_API_KEY": "abcd.wrong"}, "Api-Key|key"),
         ({"KINGPOST_REMOTE": f"http://127.0.0.1:{free_port()}"}, "Could not reach"),
     ):
-        environment = {
-            **clean_environment(),
-            **running.environment,
-            "KINGPOST_REMOTE": running.address,
-            "KINGPOST_API_KEY": running.key,
-            **changed,
-        }
-        done = subprocess.run(
-            [sys.executable, "-m", "kingpost", "deploy", *OPTIONS, "--yes"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-            env=environment,
-        )
+        done = as_user(running, changed, "deploy", *OPTIONS, "--yes")
         assert done.returncode == 1
         assert re.search(words, done.stderr)
         assert "Traceback" not in done.stderr
     assert said(running.cli("list", "--json")) == []
+
+
+def test_an_interrupt_is_recorded(running: RunningPlatform) -> None:
+    process = started_deploy(running, "interrupted")
+    state = Path(running.environment["XDG_STATE_HOME"]) / "kingpost/deployments.sqlite3"
+    try:
+        wait_until(lambda: len(resources_of(state, "interrupted")) == 2, 60)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        process.wait()
+    status = said(running.cli("status", "interrupted", "--json"))
+    assert (status["recorded"], status["history"][-1]["note"]) == ("failed", "KeyboardInterrupt")
+    (gone,) = said(running.cli("destroy", "interrupted", "--yes", "--json"))
+    assert gone["state"] == "destroyed"
+    assert running.get("/v1/models").json()["models"] == []
+
+
+def test_a_key_that_is_revoked_later_fails_and_leaves_the_record(running: RunningPlatform) -> None:
+    made = running.cli("deploy", *OPTIONS, "--service-name", "revoked", "--yes")
+    assert made.returncode == 0, made.stderr
+    wrong = {"KINGPOST_API_KEY": "abcd.wrong"}
+    refused = as_user(running, wrong, "destroy", "revoked", "--yes")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert said(running.cli("list", "--json"))[0]["state"] == "partly destroyed"
+    assert as_user(running, wrong, "status", "revoked").returncode == 1
+    (gone,) = said(running.cli("destroy", "revoked", "--yes", "--json"))
+    assert gone["state"] == "destroyed"
+    assert running.get("/v1/models").json()["models"] == []
+
+
+def test_a_push_by_the_truss_command(running: RunningPlatform) -> None:
+    made = running.cli(
+        "deploy", *OPTIONS, "--service-name", "by-truss", "--via-truss-cli", "--yes", "--json"
+    )
+    assert made.returncode == 0, made.stderr
+    (model,) = running.get("/v1/models").json()["models"]
+    assert model["name"] == "by-truss-serverless"
+    status = said(running.cli("status", "by-truss", "--json"))
+    assert (status["state"], status["provider_state"]) == ("active", "ACTIVE")
+    assert said(running.cli("destroy", "by-truss", "--yes", "--json"))[0]["state"] == "destroyed"
+    assert running.get("/v1/models").json()["models"] == []
+
+
+def environment_of(running: RunningPlatform, changed: dict[str, str]) -> dict[str, str]:
+    return {
+        **clean_environment(),
+        **running.environment,
+        "KINGPOST_REMOTE": running.address,
+        "KINGPOST_API_KEY": running.key,
+        **changed,
+    }
+
+
+def as_user(
+    running: RunningPlatform, changed: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command with another key or address."""
+    return subprocess.run(
+        [sys.executable, "-m", "kingpost", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env=environment_of(running, changed),
+    )
+
+
+def started_deploy(running: RunningPlatform, name: str) -> subprocess.Popen[bytes]:
+    """A deployment in a process of its own, under way."""
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "kingpost", "deploy", *OPTIONS),
+            *("--service-name", name, "--yes"),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment_of(running, {}),
+    )

@@ -23,6 +23,7 @@ from kingpost.deploy.plan import Plan
 from kingpost.deploy.provider import Check, Endpoint, Record, Resource, Say, State, Status
 from kingpost.deploy.providers import baseten_checks as checks
 from kingpost.deploy.providers.baseten_plan import make_plan, model_name, render
+from kingpost.deploy.providers.truss_push import push_by_truss
 from kingpost.deploy.request import DeployRequest
 from kingpost.errors import (
     BuildFailedError,
@@ -180,6 +181,8 @@ class BasetenProvider:
     def _push(self, api: RestClient, plan: Plan, deployment: str) -> tuple[Json, Json]:
         with tempfile.TemporaryDirectory(prefix="kingpost-deploy-") as folder:
             (Path(folder) / "config.yaml").write_text(render(plan.config), encoding="ascii")
+            if plan.request.via_truss_cli:
+                return push_by_truss(api, self.remote.name, Path(folder), deployment)
             options = PushOptions(
                 model_name=model_name(plan.request),
                 environment=PRODUCTION,
