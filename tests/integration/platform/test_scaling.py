@@ -106,6 +106,18 @@ def test_zero_to_many_and_back_again_and_again_loses_no_request(scaled: Scaled) 
     scaled.becomes("SCALED_TO_ZERO")
 
 
+def test_fewer_while_it_is_called_loses_no_request(scaled: Scaled) -> None:
+    scaled.tune(max_replica=3)
+    with scaled.load(1, sleep=0.05) as steady:
+        with scaled.load(4, sleep=0.05) as more:
+            wait_until(lambda: scaled.described() == ("ACTIVE", 3), 60, scaled.platform.output)
+        scaled.tune(target_utilization_percentage=100)
+        wait_until(lambda: scaled.described() == ("ACTIVE", 1), 60, scaled.platform.output)
+        seen = steady.good
+        wait_until(lambda: steady.good > seen + 20)
+    assert set(steady.outcomes | more.outcomes) == {"200"}
+
+
 def test_requests_that_come_as_it_goes_to_zero_are_answered(scaled: Scaled) -> None:
     """One request about each time that it is about to go: never refused, never lost."""
     said = []
