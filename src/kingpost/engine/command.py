@@ -1,6 +1,7 @@
 """Runs commands that end (steps of a build) where replicas run, without secrets or a shim.
 
-A command lives no longer than the engine: bubblewrap ends with the thread that started it.
+A command lives no longer than the engine: bubblewrap ends with the thread that started it. Without
+root, or as a plain process, it is found by its mark and ended when the next engine prepares.
 """
 
 from __future__ import annotations

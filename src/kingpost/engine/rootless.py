@@ -1,7 +1,7 @@
 """A sandbox made without root: pasta's user and network namespace around bubblewrap's.
 
 Pasta passes connections from a port of the host's loopback to the replica, and what the replica
-sends on to the outside. Pure but for `local_addresses`; the shim and the commands run the result.
+sends on to the outside. Only words are made here, but for a try; others run them.
 """
 
 from __future__ import annotations
